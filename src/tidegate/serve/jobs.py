@@ -1,0 +1,88 @@
+"""What the HTTP side asks of the link, and what it hears back.
+
+The HTTP application knows only these types and the `Engine` port; the link behind it may be the
+real one, the same engine without a link (for the benchmark's baseline), or a fake in tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from tidegate.sampling.params import SamplingParams
+from tidegate.units import Bits
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When a stream ends; both halves evaluate it on the same tokens."""
+
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One choice of one request: one stream on the link.
+
+    `request_id` and `choice` name it; a request with n choices is n jobs. `candidates` > 1 asks the
+    inner half to generate that many and let only the scorer's winner leave. `reasoning_ref` is the
+    opaque id of reasoning kept inside, from an earlier answer.
+    """
+
+    request_id: str
+    choice: int
+    principal: str
+    prompt_ids: tuple[int, ...]
+    params: SamplingParams
+    limits: Limits
+    user_seed: int | None = None
+    attempt: int = 0
+    candidates: int = 1
+    reasoning: bool = False
+    reasoning_ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """More of the answer. `text` is whole characters only and never part of a stop string."""
+
+    token_ids: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is complete. `bits` is the stream's share of all that crossed, padding included."""
+
+    reason: FinishReason
+    bits: Bits
+    completion_tokens: int
+    reasoning_ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The stream was aborted; what was delivered so far stands. `code` is a TidegateError code."""
+
+    code: str
+    message: str
+
+
+Event = Delta | Finished | Failed
+
+
+class Engine(Protocol):
+    """Something that answers jobs."""
+
+    def stream(self, job: Job) -> AsyncIterator[Event]:
+        """Yield deltas, then exactly one `Finished` or `Failed`. Closing the iterator cancels."""
+        ...
+
+    def healthy(self) -> bool:
+        """Whether new jobs are accepted now."""
+        ...
