@@ -1,7 +1,7 @@
 #include "noise.h"
-#include "log2_table.h"
 
-#define LN2_Q32 0xB17217F8ull
+#include "intlog.h"
+
 #define TOKEN_COUNTERS 0x80000000u /* counters from here on belong to tokens, below to blocks */
 #define TIME_BITS 58               /* arrival times are in units of 2**-58 */
 
@@ -37,16 +37,6 @@ static inline void philox(const tg_stream *s, uint32_t counter, uint64_t draws[2
     }
     draws[0] = (uint64_t)c1 << 32 | c0;
     draws[1] = (uint64_t)c3 << 32 | c2;
-}
-
-/* log2(x) in units of 2**-32, for x >= 1. */
-static inline int64_t ilog2(uint64_t x) {
-    int n = 63 - __builtin_clzll(x);
-    uint64_t m = x << (63 - n);
-    uint32_t index = (uint32_t)(m >> (63 - TG_LOG_BITS)) & ((1u << TG_LOG_BITS) - 1);
-    uint64_t rest = (m >> (31 - TG_LOG_BITS)) & 0xFFFFFFFFull;
-    uint64_t low = TG_LOG2[index], high = TG_LOG2[index + 1];
-    return ((int64_t)n << 32) + (int64_t)(low + (((high - low) * rest) >> 32));
 }
 
 /* -ln(1 - v / 2**64): the waiting time of a unit-rate Poisson process. Near 0 the logarithm would
