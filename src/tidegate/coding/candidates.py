@@ -21,11 +21,11 @@ def candidates(
     position: int,
     noise: Noise | None = None,
 ) -> Candidates:
-    """Rank the tokens by the weak model's scores plus the noise the strong model's token is drawn with.
+    """Rank the tokens by weak scores plus the noise the strong model's token is drawn with.
 
     scores: float32 [V], the weak model's logits after bias, penalties and temperature, but before
-    any filter. At temperature 0 there is no noise. `noise` is the same position's noise where it has
-    been drawn already.
+    any filter. At temperature 0 there is no noise. `noise` is the same position's noise where it
+    has been drawn already.
     """
     if noise is None:
         vocab_size = scores_V.shape[0]

@@ -18,7 +18,7 @@ from tidegate.errors import LinkError, NonCanonicalError
 from tidegate.units import Bits, MicroBits
 
 MAX_TOKEN_BITS = 32
-"""No token costs more: at most 12 bits of flag and log2(V + 4) < 20 of number, coder loss included."""
+"""No token costs more: at most 12 bits of flag and log2(V + 4) < 20 of number, loss included."""
 
 ABORT = -1
 """Returned in place of a token: the strong model failed for this stream."""
@@ -71,7 +71,7 @@ class UploadEncoder:
         """Offset, in all bytes ever framed, at which the current segment begins."""
 
     def put_token(self, cand: Candidates, token: int) -> MicroBits:
-        """Append one token; returns its ideal length in 2**-16 bit. Raises ValueError out of range."""
+        """Append a token; returns its ideal length in 2**-16 bit. Raises ValueError out of range."""
         if not 0 <= token < self._coder.vocab_size:
             raise ValueError(f"token {token} is outside a vocabulary of {self._coder.vocab_size}")
         return self._put(cand, token)
@@ -228,7 +228,7 @@ class UploadDecoder:
         return int(out[0])
 
     def end_step(self, step: int) -> None:
-        """All symbols of `step` were taken. Raises NonCanonicalError where a frame does not replay."""
+        """All symbols of `step` were taken. Raises NonCanonicalError if a frame does not replay."""
         self._step = step
         self._replay_pulls()
 

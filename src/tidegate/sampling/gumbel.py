@@ -17,16 +17,16 @@ SEED_BYTES = 16
 """How much of a seed the noise uses; longer seeds are cut."""
 
 GRAIN = 14
-"""Candidates' scores are rounded to multiples of 2**(GRAIN - 20) = 1/64 nat. The coder loses nothing
-by it, and two machines whose float scores differ in the last digits mostly agree."""
+"""Candidates' scores are rounded to multiples of 2**(GRAIN - 20) = 1/64 nat. The coder loses
+nothing by it, and two machines whose float scores differ in the last digits mostly agree."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """The best tokens of score + noise, best first; ties go to the lower id.
 
-    ids: int32 [K]. gaps: int32 [K], how far below the best sum, in 2**-20 nat. falls: int32 [K], how
-    far the bare score lies below the best bare score of those listed.
+    ids: int32 [K]. gaps: int32 [K], how far below the best sum, in 2**-20 nat. falls: int32 [K],
+    how far the bare score lies below the best bare score of those listed.
     """
 
     ids: I32Array
