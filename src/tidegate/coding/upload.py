@@ -71,7 +71,7 @@ class UploadEncoder:
         """Offset, in all bytes ever framed, at which the current segment begins."""
 
     def put_token(self, cand: Candidates, token: int) -> MicroBits:
-        """Append a token; returns its ideal length in 2**-16 bit. Raises ValueError out of range."""
+        """Append a token; returns its ideal length in 2**-16 bit. Raises ValueError if outside."""
         if not 0 <= token < self._coder.vocab_size:
             raise ValueError(f"token {token} is outside a vocabulary of {self._coder.vocab_size}")
         return self._put(cand, token)
