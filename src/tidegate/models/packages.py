@@ -51,7 +51,6 @@ class Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model file, and the wheels whose members, joined in order, are that file."""
 
     title: str
-    parameters: int
     licence: str
     provenance: str
     file: str

@@ -40,7 +40,6 @@ class Registry:
         whole = b"".join(PARTS)
         self.pin = Pin(
             title="Weights",
-            parameters=1,
             licence="Apache-2.0",
             provenance="a test",
             file="weights.gguf",
