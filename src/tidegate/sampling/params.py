@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from dataclasses import dataclass
+
+from tidegate.errors import TidegateError
+
+MAX_BIAS = 100.0
+_RANGES = {
+    "temperature": (0.0, 2.0),
+    "top_k": (0, 2**31 - 1),
+    # vLLM refuses 0; below this only the best token is left anyway.
+    "top_p": (1e-9, 1.0),
+    "min_p": (0.0, 1.0),
+    "presence_penalty": (-2.0, 2.0),
+    "frequency_penalty": (-2.0, 2.0),
+    # vLLM takes any positive number; beyond these float32 logits overflow.
+    "repetition_penalty": (0.01, 100.0),
+}
+
+
+class InvalidParamsError(TidegateError):
+    """A sampling parameter lies outside its range; `parameter` in the details names it."""
+
+    code = "invalid_params"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,7 +33,9 @@ class SamplingParams:
     """What shapes the distribution a token is drawn from; names and meaning as in vLLM.
 
     `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are off. `logit_bias` holds
-    (token id, bias in nats before temperature), ascending by id.
+    (token id, bias in nats before temperature), ascending by id, biases within ±100.
+
+    Raises InvalidParamsError for a value outside its range, NaN included.
     """
 
     temperature: float = 1.0
@@ -22,6 +46,20 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
     logit_bias: tuple[tuple[int, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise InvalidParamsError(
+                    f"{name} must lie between {low:g} and {high:g}", parameter=name
+                )
+        ids = [-1, *(token for token, _ in self.logit_bias), 2**31]
+        ascending = all(below < above for below, above in itertools.pairwise(ids))
+        if not ascending or any(not -MAX_BIAS <= bias <= MAX_BIAS for _, bias in self.logit_bias):
+            raise InvalidParamsError(
+                f"logit_bias must name each token once, ascending, within ±{MAX_BIAS:g}",
+                parameter="logit_bias",
+            )
 
     def canonical(self) -> bytes:
         """One byte string per value: fixed-width little-endian fields, then the counted biases."""
