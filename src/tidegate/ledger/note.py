@@ -1,0 +1,194 @@
+"""Signed checkpoints: a log's size and root in a form that others can keep and countersign.
+
+Formats: C2SP signed-note and tlog-checkpoint (https://c2sp.org/signed-note,
+https://c2sp.org/tlog-checkpoint) with Ed25519 (RFC 8032), signature type 0x01. A checkpoint kept on
+another machine is what makes a rewritten or rolled-back log visible.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from tidegate.ledger.errors import CheckpointError
+
+MAX_NOTE_BYTES = 65_536
+"""A checkpoint is under 300 bytes; the rest is room for witnesses' signatures, up to 5 kB each."""
+
+_ED25519 = b"\x01"
+_DASH = "\u2014 "
+_KEY_NAME = re.compile(r"[^\s+\x00-\x1f]+")
+_SIZE = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The tree head of the log called `origin`: `size` leaves under the 32-byte `root`."""
+
+    origin: str
+    size: int
+    root: bytes
+
+    def text(self) -> str:
+        """The note's text: three lines."""
+        return f"{self.origin}\n{self.size}\n{_b64(self.root)}\n"
+
+    @classmethod
+    def parse(cls, text: str) -> Checkpoint:
+        """Read a note's text. Extension lines are allowed and ignored.
+
+        Raises:
+            CheckpointError: not a checkpoint.
+        """
+        lines = text.split("\n")
+        if len(lines) < 4 or lines[-1] or not all(lines[:-1]):
+            raise CheckpointError("A checkpoint has at least three lines, none of them empty.")
+        if not _SIZE.fullmatch(lines[1]):
+            raise CheckpointError("The tree size of a checkpoint is a decimal number.")
+        root = _unb64(lines[2])
+        if len(root) != 32:
+            raise CheckpointError("The root of a checkpoint is 32 bytes.")
+        return cls(lines[0], int(lines[1]), root)
+
+
+class Signer:
+    """An Ed25519 key with the name it signs under, which is also the log's origin.
+
+    Args:
+        name: by convention a URL without its scheme, such as `example.com/ledger`.
+        key: the private key.
+
+    Raises:
+        CheckpointError: the name is empty or holds a space, a plus sign or a control character.
+    """
+
+    def __init__(self, name: str, key: Ed25519PrivateKey) -> None:
+        self.verifier = Verifier(name, key.public_key().public_bytes_raw())
+        self._key = key
+
+    @property
+    def name(self) -> str:
+        """The key's name."""
+        return self.verifier.name
+
+    def sign(self, checkpoint: Checkpoint) -> str:
+        """The signed note for `checkpoint`.
+
+        Raises:
+            CheckpointError: the checkpoint is of another log.
+        """
+        if checkpoint.origin != self.name:
+            raise CheckpointError("A log signs its own checkpoints only.")
+        text = checkpoint.text()
+        signature = self.verifier.key_id + self._key.sign(text.encode())
+        return f"{text}\n{_DASH}{self.name} {_b64(signature)}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """A trusted key: its name and its 32 public bytes."""
+
+    name: str
+    public_key: bytes
+
+    def __post_init__(self) -> None:
+        if not _KEY_NAME.fullmatch(self.name) or len(self.public_key) != 32:
+            raise CheckpointError("A key has a name without spaces or plus signs, and 32 bytes.")
+
+    @property
+    def key_id(self) -> bytes:
+        """The first four bytes of SHA-256(name || 0x0A || 0x01 || public key)."""
+        named = self.name.encode() + b"\n" + _ED25519 + self.public_key
+        return hashlib.sha256(named).digest()[:4]
+
+    def encode(self) -> str:
+        """`name+hex(key id)+base64(0x01 || public key)`, to put in a configuration file."""
+        return f"{self.name}+{self.key_id.hex()}+{_b64(_ED25519 + self.public_key)}"
+
+    @classmethod
+    def parse(cls, encoded: str) -> Verifier:
+        """Read what `encode` wrote.
+
+        Raises:
+            CheckpointError: malformed, not Ed25519, or the key id does not fit the key.
+        """
+        name, _, rest = encoded.partition("+")
+        key_id, _, key = rest.partition("+")
+        raw = _unb64(key)
+        if raw[:1] != _ED25519:
+            raise CheckpointError("Only Ed25519 keys (type 0x01) are supported.")
+        verifier = cls(name, raw[1:])
+        if verifier.key_id.hex() != key_id:
+            raise CheckpointError("The key id does not belong to this name and key.")
+        return verifier
+
+    def open_text(self, note: str) -> str:
+        """The text of `note`, once this key's signature under it was checked.
+
+        Raises:
+            CheckpointError: malformed, too large, not signed by this key, or wrongly signed.
+        """
+        if len(note.encode()) > MAX_NOTE_BYTES:
+            raise CheckpointError("The note is too large.")
+        if any(character < " " and character != "\n" for character in note):
+            raise CheckpointError("A note holds no control characters.")
+        body, blank, signatures = note.rpartition("\n\n")
+        if not blank or not signatures.endswith("\n"):
+            raise CheckpointError("A note ends in a blank line and signature lines.")
+        text = body + "\n"
+        mine = False
+        for line in signatures[:-1].split("\n"):
+            name, signature = _signature_line(line)
+            if (name, signature[:4]) == (self.name, self.key_id):
+                self._check(text, signature[4:])
+                mine = True
+        if not mine:
+            raise CheckpointError(f"The note is not signed by {self.name}.")
+        return text
+
+    def open(self, note: str) -> Checkpoint:
+        """The checkpoint in a note signed by this key, for the log of this key's name.
+
+        Raises:
+            CheckpointError: as `open_text`; not a checkpoint; or of another log.
+        """
+        checkpoint = Checkpoint.parse(self.open_text(note))
+        if checkpoint.origin != self.name:
+            raise CheckpointError("The checkpoint is of another log.")
+        return checkpoint
+
+    def _check(self, text: str, signature: bytes) -> None:
+        try:
+            Ed25519PublicKey.from_public_bytes(self.public_key).verify(signature, text.encode())
+        except InvalidSignature as error:
+            raise CheckpointError(f"The signature of {self.name} is wrong.") from error
+
+
+def _signature_line(line: str) -> tuple[str, bytes]:
+    name, space, encoded = line.removeprefix(_DASH).partition(" ")
+    if not line.startswith(_DASH) or not space or not _KEY_NAME.fullmatch(name):
+        raise CheckpointError("A signature line is a dash, a key name and a signature.")
+    signature = _unb64(encoded)
+    if len(signature) < 5:
+        raise CheckpointError("A signature is longer than its key id.")
+    return name, signature
+
+
+def _b64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
+def _unb64(encoded: str) -> bytes:
+    try:
+        raw = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise CheckpointError("This is not base64.") from error
+    if _b64(raw) != encoded:
+        raise CheckpointError("This is not canonical base64.")
+    return raw
