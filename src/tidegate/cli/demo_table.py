@@ -1,0 +1,76 @@
+"""The demo's result in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from tidegate.cli.demo_rows import (
+    COMPRESSION,
+    Account,
+    Exfiltration,
+    Model,
+    Row,
+    raw_bits,
+    total,
+)
+
+COLUMNS = (
+    "prompt", "T", "tokens", "text bytes", "link bits", "bits/token",
+    "raw ids", "zstd", "plain coding", "KL floor", "exact",
+)  # fmt: skip
+
+
+def show(
+    console: Console, model: Model, rows: Sequence[Row], account: Account, leak: Exfiltration
+) -> None:
+    """Print one line a request, sums by temperature and in all, the ledger, and days."""
+    table = Table(
+        title=f"{model.strong} behind the link, {model.weak} outside", title_justify="left"
+    )
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column in ("prompt", "exact") else "right")
+    for row in sorted(rows, key=lambda row: (row.temperature, row.prompt_id)):
+        table.add_row(row.prompt_id, *_cells([row], model.vocab_size, row.temperature))
+    table.add_section()
+    for temperature in sorted({row.temperature for row in rows}):
+        chosen = [row for row in rows if row.temperature == temperature]
+        table.add_row("all", *_cells(chosen, model.vocab_size, temperature))
+    table.add_section()
+    table.add_row("in all", *_cells(rows, model.vocab_size, None), style="bold")
+    console.print(table)
+    sums = total(rows, model.vocab_size)
+    console.print(
+        "[dim]link bits: everything that crossed, padding and framing included; the other columns "
+        "are bits a token of the same answers.[/dim]"
+    )
+    left = "no cap" if account.left is None else f"{account.left:,} bits left"
+    console.print(f"ledger ({account.profile}): {account.spent:,} bits spent, {left}")
+    console.print(
+        f"days to exfiltrate {model.weight_bytes / 1e6:,.0f} MB of weights, shrunk {COMPRESSION}x, "
+        f"at this rate: [bold]{leak.with_link:,.1f}[/bold] through the link "
+        f"({leak.bits_per_second:,.0f} bit/s), {leak.without_link:,.1f} without it "
+        f"({leak.text_bits_per_second:,.0f} bit/s of text)"
+    )
+    console.print(f"weak model: {model.weak_card}")
+    verdict = f"{sums.exact} of {sums.requests} answers decoded exactly"
+    console.print(f"[{'green' if sums.exact == sums.requests else 'bold red'}]{verdict}[/]")
+
+
+def _cells(rows: Sequence[Row], vocab_size: int, temperature: float | None) -> list[str]:
+    sums = total(rows, vocab_size)
+    ways = sums.per_token
+    return [
+        "" if temperature is None else f"{temperature:g}",
+        f"{sums.tokens:,}",
+        f"{sums.text_bytes:,}",
+        f"{sums.link:,}",
+        f"{ways['link']:.2f}",
+        f"{raw_bits(1, vocab_size)}",
+        f"{ways['zstd']:.1f}",
+        f"{ways['plain coding']:.2f}",
+        f"{ways['KL floor']:.2f}",
+        f"{sums.exact}/{sums.requests}" if len(rows) > 1 else ("yes" if sums.exact else "NO"),
+    ]
