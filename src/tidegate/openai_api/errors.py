@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from types import MappingProxyType
 
 import msgspec
@@ -129,13 +130,15 @@ _OUTCOMES: Mapping[str, _Outcome] = MappingProxyType(
 _UNKNOWN = _Outcome(500, "server_error", "internal_error", "Something went wrong here.", NO_RETRY)
 
 
-def of_failure(code: str) -> ApiError:
+def of_failure(code: str, retry_after_s: float | None = None) -> ApiError:
     """What a user is told about a failure with this `TidegateError.code`.
 
     The text is fixed per code: messages from inside name internals, and are for operators.
+    `retry_after_s` is when a spent budget has room again; people read it, clients do not retry.
     """
     known = "ledger_error" if code.startswith("ledger_") else code
     told = _OUTCOMES.get(known, _UNKNOWN)
+    later = () if retry_after_s is None else (("retry-after", str(ceil(retry_after_s))),)
     return ApiError(
-        told.status, ErrorObject(told.message, told.kind, None, told.code), told.headers
+        told.status, ErrorObject(told.message, told.kind, None, told.code), told.headers + later
     )

@@ -1,0 +1,34 @@
+"""How the application is put on a socket."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from tidegate.serve.telemetry import uvicorn_log_config
+
+
+def server_config(app: ASGIApp, *, host: str, port: int, log_stream: TextIO) -> uvicorn.Config:
+    """uvicorn as Tidegate wants it.
+
+    No access log, since paths and queries are the client's text (`http_observe` logs requests); no
+    headers that name software; no proxy headers, since anybody could claim to be on loopback; no
+    websockets.
+    """
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=uvicorn_log_config(log_stream),
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=10,
+        h11_max_incomplete_event_size=1 << 16,
+    )
