@@ -10,7 +10,7 @@ BENCHES ?= coding serve
 TORCH := torch==2.13.0
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 NATIVE := $(wildcard src/tidegate/_native/*.c src/tidegate/_native/*.h src/tidegate/_native/*.py)
 
 # Idle OpenMP threads that spin cost torch most of its speed on few cores.
@@ -31,7 +31,7 @@ lint: venv ## Check style, types and which room imports which
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 bench: venv ## Measure, and check every figure against its target; results in out/
 	@mkdir -p out; worst=0; \
