@@ -1,7 +1,7 @@
 """The upload budget: what may leave, what did, and a log that shows it.
 
 Does: reserves bits before they leave, charges what crossed, refuses past a cap, keeps the log.
-Zone: outer
+Zone: inner, outer
 Trusts: the store's durability, the host's monotonic clock, checkpoints kept on another machine.
 If owned: he lifts every cap and rewrites history since the last checkpoint that was kept elsewhere.
 """

@@ -18,6 +18,7 @@ from tidegate.ledger.entries import (
     Release,
     Reserve,
     TopUp,
+    plain,
 )
 from tidegate.ledger.errors import HeadMovedError
 from tidegate.ledger.note import Checkpoint, Signer
@@ -93,7 +94,7 @@ class Ledger:
 
     def recover(self, reservation: Reservation, bits: Bits, reason: str) -> None:
         """Settle a dead writer's reservation at `bits`, on somebody's word. Raises as `commit`."""
-        self.record(Recover(reservation.id, bits, reason))
+        self.record(Recover(reservation.id, bits, plain(reason)))
 
     def charge(self, principal: str, edge: str, bits: Bits, reason: str) -> None:
         """Charge an incident even where it overdraws a budget.
@@ -101,7 +102,7 @@ class Ledger:
         Raises:
             LedgerError: an unknown edge, or the store failed.
         """
-        self.record(Charge(principal, edge, bits, reason))
+        self.record(Charge(principal, edge, bits, plain(reason)))
 
     def top_up(self, scope: Scope, bits: Bits, reason: str) -> None:
         """Allow `bits` more: for good under a lifetime cap, for one length of it in each window.
@@ -109,7 +110,7 @@ class Ledger:
         Raises:
             LedgerError: an unknown account, or the store failed.
         """
-        self.record(TopUp(scope, bits, reason))
+        self.record(TopUp(scope, bits, plain(reason)))
 
     def record(self, *commands: Command) -> int:
         """Carry out `commands` in one durable write, all or none: many streams' leases at once.

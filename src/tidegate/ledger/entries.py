@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TypeAlias
 
 import msgspec
@@ -96,6 +97,15 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     time: Whole
     wall: Whole
     does: Command
+
+
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f"\\]')
+
+
+def plain(reason: str) -> str:
+    """`reason` as an entry can hold it: an incident must never go uncharged for want of spelling."""
+    text = reason.encode("utf-8", "replace").decode()
+    return _FORBIDDEN.sub("'", text)[:256] or "not stated"
 
 
 _DECODER = msgspec.json.Decoder(Entry)

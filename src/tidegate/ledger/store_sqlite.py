@@ -5,8 +5,8 @@ can corrupt a WAL database when two connections write and checkpoint at the same
 "WAL-reset" bug, https://www.sqlite.org/wal.html), and Pythons in use carry older libraries. A
 rollback journal leaves the whole ledger in one file. And PERSIST, unlike DELETE, commits by
 overwriting and syncing the journal's header, so durability does not hang on a directory entry that
-FULL does not sync. The price is about twice WAL's time a commit; reserving for many tokens at once
-and batches (`Ledger.record`) keep it off the hot path.
+FULL does not sync. The price is about three times WAL's time a commit (`spec/ledger.md`); reserving
+for many tokens at once and batches (`Ledger.record`) keep it off the hot path.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ COMMIT;
 
 
 class SqliteStore:
-    """A `Store` over one file that several processes of one machine may share.
+    """A `Store` over one file, in a folder that exists, that processes of one machine may share.
 
     Raises:
         LedgerError: on opening, the file is no ledger or cannot be opened.
