@@ -5,7 +5,6 @@
 
 #include "intlog.h"
 
-#define WINDOW_BYTES 6
 #define FULL (1ull << 48)   /* range of an empty segment */
 #define SMALL (1ull << 40)  /* below it a byte is written */
 #define CONTROLS 4          /* codes after the vocabulary; the first is ABORT */
@@ -86,7 +85,7 @@ void tg_finish(tg_link *link) {
     tg_encoder *e = &link->encoder;
     int count = 0;
     uint64_t value = 0;
-    for (; count <= WINDOW_BYTES; count++) {
+    for (; count <= TG_WINDOW_BYTES; count++) {
         uint64_t unit = FULL >> (8 * count);
         value = (e->low + unit - 1) / unit * unit;
         if (value + unit <= e->low + e->range)
@@ -103,45 +102,45 @@ void tg_finish(tg_link *link) {
 }
 
 void tg_decoder_restart(tg_link *link) {
-    link->decoder = (tg_decoder){0, FULL, WINDOW_BYTES, 0};
+    link->decoder = (tg_decoder){0, FULL, TG_WINDOW_BYTES, 0};
 }
 
 static void fill(tg_decoder *d, const uint8_t *bytes, size_t length) {
     while (d->missing > 0 && d->position < length) {
         d->missing--;
-        d->code += (int64_t)((uint64_t)bytes[d->position++] << (8 * d->missing));
+        d->code += (uint64_t)bytes[d->position++] << (8 * d->missing);
     }
+}
+
+/* The most that the unknown bytes can add. */
+static inline uint64_t unknown(const tg_decoder *d) {
+    return (1ull << (8 * d->missing)) - 1;
 }
 
 /* The slot of `total` the number lies in, or -1 while unknown bytes could move it. */
 static int64_t slot(const tg_decoder *d, uint32_t total) {
-    int64_t unit = (int64_t)(d->range / total), most = (int64_t)d->range - 1;
-    int64_t low = d->code < 0 ? 0 : d->code;
-    int64_t high = d->code + (int64_t)(FULL >> (8 * (WINDOW_BYTES - d->missing))) - 1;
-    high = high > most ? most : high;
-    int64_t first = low / unit, last = high / unit;
+    uint64_t unit = d->range / total;
+    uint64_t first = d->code / unit, last = (d->code + unknown(d)) / unit;
     first = first < total ? first : total - 1;
     last = last < total ? last : total - 1;
-    return first == last ? first : -1;
+    return first == last ? (int64_t)first : -1;
 }
 
 /* Whether the number is certain to lie below `split` slots (1), at or above it (0), or not (-1). */
 static int below(const tg_decoder *d, uint32_t split, uint32_t total) {
-    int64_t bound = (int64_t)(d->range / total) * split;
-    int64_t high = d->code + (int64_t)(FULL >> (8 * (WINDOW_BYTES - d->missing))) - 1;
-    int64_t most = (int64_t)d->range - 1;
-    if ((high < most ? high : most) < bound)
+    uint64_t bound = d->range / total * split;
+    if (d->code + unknown(d) < bound)
         return 1;
-    return (d->code < 0 ? 0 : d->code) >= bound ? 0 : -1;
+    return d->code >= bound ? 0 : -1;
 }
 
 static void narrow(tg_decoder *d, const uint8_t *bytes, size_t length, uint32_t start,
                    uint32_t width, uint32_t total) {
     uint64_t unit = d->range / total;
-    d->code -= (int64_t)(unit * start);
+    d->code -= unit * start;
     d->range = start + width == total ? d->range - unit * start : unit * width;
     while (d->range < SMALL) {
-        d->code = (int64_t)((uint64_t)d->code << 8);
+        d->code <<= 8;
         d->range <<= 8;
         d->missing++;
         fill(d, bytes, length);

@@ -19,9 +19,13 @@ typedef struct {
     int failed;  /* out of memory: nothing written since can be trusted */
 } tg_encoder;
 
-/* code: the number minus low, unknown bytes taken as zero; `missing` of its 6 bytes are unknown. */
+#define TG_WINDOW_BYTES 6 /* bytes of the number that one division looks at */
+
+/* code: the number minus low, unknown bytes taken as zero; `missing` of its 6 bytes are unknown.
+ * Whatever they turn out to be, the number stays below low + range: a symbol is returned only when
+ * all of them lead to it, and every number leads to some symbol. */
 typedef struct {
-    int64_t code;
+    uint64_t code;
     uint64_t range;
     int missing;
     size_t position;
@@ -38,7 +42,8 @@ typedef struct {
 tg_link *tg_link_new(int vocabulary);
 void tg_link_free(tg_link *link);
 
-/* Put symbols. A token is `vocabulary` or more for control codes. */
+/* Put symbols. A token is `vocabulary` or more for control codes. At most TG_CANDIDATES candidates,
+ * best first, gaps and falls not negative; 1 <= total <= 2**20. */
 void tg_put_token(tg_link *link, int candidates, const int32_t *ids_K, const int32_t *gap_K,
                   const int32_t *fall_K, int greedy, int32_t token);
 void tg_put_flag(tg_link *link, int context, int yes);

@@ -11,7 +11,7 @@
 #endif
 
 #define LANES 16
-#define SCORE_LIMIT 1048576.0f /* nats; keeps every sum far inside 64 bits */
+#define SCORE_LIMIT 1048576.0 /* nats; keeps every sum far inside 64 bits */
 #define BUCKETS 1024
 #define BUCKET_SHIFT (TG_SCORE_BITS - 4) /* sixteenths of a nat */
 
@@ -26,8 +26,9 @@ tg_noise *tg_noise_new(int vocabulary) {
     noise->first_N = malloc((size_t)blocks);
     noise->bound_N = malloc(sizeof(int64_t) * (size_t)blocks);
     noise->order_N = malloc(sizeof(int32_t) * (size_t)blocks);
+    noise->maxima_N = malloc(sizeof(float) * (size_t)blocks);
     if (!noise->time_N || !noise->gumbel_N || !noise->first_N || !noise->bound_N ||
-        !noise->order_N) {
+        !noise->order_N || !noise->maxima_N) {
         tg_noise_free(noise);
         return NULL;
     }
@@ -42,6 +43,7 @@ void tg_noise_free(tg_noise *noise) {
     free(noise->first_N);
     free(noise->bound_N);
     free(noise->order_N);
+    free(noise->maxima_N);
     free(noise);
 }
 
@@ -82,33 +84,34 @@ TG_CLONES static void block_maxima(const float *scores_V, int vocabulary, float 
     *bad = nan_seen;
 }
 
-static inline int64_t units(float score, int grain) {
-    float bounded = score < -SCORE_LIMIT ? -SCORE_LIMIT : score > SCORE_LIMIT ? SCORE_LIMIT : score;
-    return llrint((double)bounded * (double)(1ll << (TG_SCORE_BITS - grain))) * (1ll << grain);
+/* A score in units, a multiple of 2**grain, cut at SCORE_LIMIT below the origin. */
+static inline int64_t units(const tg_noise *noise, float score, int grain) {
+    double above = (double)score - noise->origin;
+    above = above < -SCORE_LIMIT ? -SCORE_LIMIT : above;
+    return llrint(above * (double)(1ll << (TG_SCORE_BITS - grain))) * (1ll << grain);
 }
 
 /* Upper bound of score + noise per block; INT64_MIN where nothing survives. Returns the block with
  * the greatest bound, or -1. */
 static int bounds(tg_noise *noise, const float *scores_V, int vocabulary, int greedy, int grain) {
-    float *maxima_N = malloc(sizeof(float) * (size_t)noise->blocks);
-    int bad = 1, best = -1;
-    if (!maxima_N)
+    float top = -INFINITY;
+    int bad = 0, best = -1;
+    block_maxima(scores_V, vocabulary, noise->maxima_N, &bad);
+    for (int b = 0; b < noise->blocks; b++)
+        top = noise->maxima_N[b] > top ? noise->maxima_N[b] : top;
+    if (bad || !isfinite(top))
         return -1;
-    block_maxima(scores_V, vocabulary, maxima_N, &bad);
-    for (int b = 0; !bad && b < noise->blocks; b++) {
-        if (maxima_N[b] == -INFINITY) {
-            noise->bound_N[b] = INT64_MIN;
+    /* Scores beyond the limit count from the best one, or many would be cut to the same value. */
+    noise->origin = fabsf(top) > SCORE_LIMIT ? top : 0;
+    for (int b = 0; b < noise->blocks; b++) {
+        noise->bound_N[b] = INT64_MIN;
+        if (noise->maxima_N[b] == -INFINITY)
             continue;
-        }
-        if (maxima_N[b] == INFINITY) {
-            best = -1;
-            break;
-        }
-        noise->bound_N[b] = units(maxima_N[b], grain) + (greedy ? 0 : noise->gumbel_N[b]);
+        noise->bound_N[b] =
+            units(noise, noise->maxima_N[b], grain) + (greedy ? 0 : noise->gumbel_N[b]);
         if (best < 0 || noise->bound_N[b] > noise->bound_N[best])
             best = b;
     }
-    free(maxima_N);
     return best;
 }
 
@@ -133,7 +136,7 @@ int32_t tg_sample(tg_noise *noise, const float *scores_V, int vocabulary, int gr
         int64_t most = greedy ? 0 : noise->gumbel_N[b];
         int end = (b + 1) * TG_BLOCK < vocabulary ? (b + 1) * TG_BLOCK : vocabulary;
         for (int token = b * TG_BLOCK; token < end; token++) {
-            int64_t score = units(scores_V[token], 0);
+            int64_t score = units(noise, scores_V[token], 0);
             if (scores_V[token] == -INFINITY || score + most < best)
                 continue;
             score += noise_of(noise, token, greedy);
@@ -157,7 +160,7 @@ static inline int better(const entry *a, const entry *b) {
 }
 
 static int by_rank(const void *a, const void *b) {
-    return better(a, b) ? -1 : 1;
+    return better(b, a) - better(a, b);
 }
 
 /* The worst kept entry stays at the root. */
@@ -237,7 +240,7 @@ int tg_candidates(tg_noise *noise, const float *scores_V, int vocabulary, int gr
         int64_t most = greedy ? 0 : noise->gumbel_N[b];
         int end = (b + 1) * TG_BLOCK < vocabulary ? (b + 1) * TG_BLOCK : vocabulary;
         for (int token = b * TG_BLOCK; token < end; token++) {
-            entry candidate = {0, units(scores_V[token], grain), token};
+            entry candidate = {0, units(noise, scores_V[token], grain), token};
             if (scores_V[token] == -INFINITY ||
                 (size == wanted && candidate.score + most < heap[0].sum))
                 continue;

@@ -14,6 +14,8 @@ typedef struct {
     int64_t *gumbel_N; /* of the first arrival: an upper bound on all noise in the block */
     uint8_t *first_N;
     /* scratch of the selections */
+    double origin; /* nats; what scores are counted from */
+    float *maxima_N;
     int64_t *bound_N;
     int32_t *order_N;
 } tg_noise;

@@ -13,18 +13,22 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from tidegate._native._kernels import ffi, lib
-from tidegate.coding.candidates import Candidates
+from tidegate.coding.candidates import CANDIDATES, Candidates
 from tidegate.errors import LinkError, NonCanonicalError
 from tidegate.units import Bits, MicroBits
 
 MAX_TOKEN_BITS = 32
-"""No token costs more: at most 12 bits of flag and log2(V + 4) < 20 of number, loss included."""
+"""No token costs more: at most 12 bits of flag and log2(V + 4) < 19.1 of number, loss included."""
+
+MAX_VOCAB = 1 << 19
+MAX_CHOICES = 1 << 20
 
 ABORT = -1
 """Returned in place of a token: the strong model failed for this stream."""
 
 _ABORT_CODE = 0  # controls follow the vocabulary; codes 1 to 3 are reserved and refused
 _TRIM = 1 << 16
+_WINDOW: int = lib.TG_WINDOW_BYTES
 
 
 class Flag(IntEnum):
@@ -38,23 +42,27 @@ class _Coder:
     """The native state and what both directions need of it."""
 
     def __init__(self, vocab_size: int) -> None:
-        if not 1 <= vocab_size < 1 << 20:
-            raise ValueError(f"a vocabulary of {vocab_size} tokens is outside 1 to 2**20")
+        if not 1 <= vocab_size <= MAX_VOCAB:
+            raise ValueError(f"a vocabulary of {vocab_size} tokens is outside 1 to {MAX_VOCAB}")
         self.vocab_size = vocab_size
         self.native = ffi.gc(lib.tg_link_new(vocab_size), lib.tg_link_free)
         if self.native == ffi.NULL:
             raise MemoryError
 
-    def put_token(self, cand: Candidates, token: int) -> None:
-        lib.tg_put_token(
-            self.native,
-            len(cand.ids),
-            ffi.from_buffer("int32_t[]", cand.ids),
-            ffi.from_buffer("int32_t[]", cand.gaps),
-            ffi.from_buffer("int32_t[]", cand.falls),
-            int(cand.greedy),
-            token,
-        )
+
+def _arguments(cand: Candidates) -> tuple[int, object, object, object, int]:
+    """Candidates as the kernels take them. Raises ValueError for sizes they would overrun."""
+    count = len(cand.ids)
+    columns = (cand.ids, cand.gaps, cand.falls)
+    if count > CANDIDATES or any(column.nbytes != 4 * count for column in columns):
+        raise ValueError(f"candidates are three int32 arrays of equal length up to {CANDIDATES}")
+    ids, gaps, falls = (ffi.from_buffer("int32_t[]", column) for column in columns)
+    return count, ids, gaps, falls, int(cand.greedy)
+
+
+def _check_count(count: int) -> None:
+    if not 1 <= count <= MAX_CHOICES:
+        raise ValueError(f"a choice is among 1 to {MAX_CHOICES}, not {count}")
 
 
 class UploadEncoder:
@@ -81,7 +89,7 @@ class UploadEncoder:
         return self._put(cand, self._coder.vocab_size + _ABORT_CODE)
 
     def _put(self, cand: Candidates, code: int) -> MicroBits:
-        self._coder.put_token(cand, code)
+        lib.tg_put_token(self._native, *_arguments(cand), code)
         return self._cost()
 
     def put_wait(self, ready: bool) -> MicroBits:
@@ -91,6 +99,7 @@ class UploadEncoder:
 
     def put_choice(self, index: int, count: int) -> MicroBits:
         """Append which of `count` candidates won. Raises ValueError out of range."""
+        _check_count(count)
         if not 0 <= index < count:
             raise ValueError(f"choice {index} is outside {count} candidates")
         lib.tg_put_number(self._native, index, count)
@@ -106,7 +115,12 @@ class UploadEncoder:
         return len(self._queue) + int(lib.tg_settled(self._native))
 
     def take_frame(self, size: int) -> bytes:
-        """The next `size` bytes, padded with zeros where the symbols so far do not fill them."""
+        """The next `size` bytes, padded with zeros where the symbols so far do not fill them.
+
+        Raises ValueError unless `size` is positive.
+        """
+        if size < 1:
+            raise ValueError(f"a frame of {size} bytes")
         self._drain(int(lib.tg_settled(self._native)))
         if len(self._queue) < size:
             if self._native.encoder.started:
@@ -167,7 +181,12 @@ class UploadDecoder:
         return Bits(8 * self._replay.settled_bytes())
 
     def pull(self, after_step: int, size: int) -> None:
-        """A pull of `size` bytes was sent after steps up to `after_step` were granted."""
+        """A pull of `size` bytes was sent after steps up to `after_step` were granted.
+
+        Raises ValueError for an empty one, or one out of order.
+        """
+        if size < 1:
+            raise ValueError(f"a pull of {size} bytes")
         if self._pulls and after_step < self._pulls[-1].after_step:
             raise ValueError("pulls are recorded in the order in which they are sent")
         self._pulls.append(_Pull(after_step, size))
@@ -183,22 +202,14 @@ class UploadDecoder:
         pull.received = frame
         self._answered += 1
         self._bytes += frame
+        self._forget_used()
         self._compare()
 
     def get_token(self, cand: Candidates) -> int | None:
         """The next token, ABORT, or None while the bytes so far do not determine it."""
         data = self._segment_bytes()
         out = ffi.new("int32_t *")
-        if data is None or not lib.tg_get_token(
-            self._native,
-            *data,
-            len(cand.ids),
-            ffi.from_buffer("int32_t[]", cand.ids),
-            ffi.from_buffer("int32_t[]", cand.gaps),
-            ffi.from_buffer("int32_t[]", cand.falls),
-            int(cand.greedy),
-            out,
-        ):
+        if data is None or not lib.tg_get_token(self._native, *data, *_arguments(cand), out):
             return None
         code = int(out[0])
         if code >= self._coder.vocab_size:
@@ -220,6 +231,7 @@ class UploadDecoder:
 
     def get_choice(self, count: int) -> int | None:
         """Which of `count` candidates won; None while undetermined."""
+        _check_count(count)
         data = self._segment_bytes()
         out = ffi.new("uint32_t *")
         if data is None or not lib.tg_get_number(self._native, *data, count, out):
@@ -254,14 +266,20 @@ class UploadDecoder:
             self._answered -= 1
 
     def _segment_bytes(self) -> tuple[object, int] | None:
-        """The current segment's bytes from the decoder's position on, or None before the first."""
-        skip = min(self._segment - self._base, len(self._bytes))
-        if skip <= 0 and self._native.decoder.position > _TRIM:
-            skip = int(self._native.decoder.position)
-            self._native.decoder.position = 0
-        if skip > 0:
-            del self._bytes[:skip]
-            self._base += skip
+        """The bytes the decoder's position counts from, or None before the segment's first."""
+        self._forget_used()
         if self._base < self._segment:
             return None
         return ffi.from_buffer("uint8_t[]", self._bytes), len(self._bytes)
+
+    def _forget_used(self) -> None:
+        """Drop bytes before the current segment, and used ones where it has grown long."""
+        skip = min(self._segment - self._base, len(self._bytes))
+        # The last bytes the decoder took in may belong to the next segment.
+        used = int(self._native.decoder.position) - _WINDOW
+        if skip <= 0 and used >= _TRIM:
+            skip = used
+            self._native.decoder.position = _WINDOW
+        if skip > 0:
+            del self._bytes[:skip]
+            self._base += skip

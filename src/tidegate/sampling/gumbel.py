@@ -16,6 +16,9 @@ I32Array = NDArray[np.int32]
 SEED_BYTES = 16
 """How much of a seed the noise uses; longer seeds are cut."""
 
+MAX_VOCAB = 1 << 30
+"""Far above any model's, and far below where an id's counter or its block would overflow."""
+
 GRAIN = 14
 """Candidates' scores are rounded to multiples of 2**(GRAIN - 20) = 1/64 nat. The coder loses
 nothing by it, and two machines whose float scores differ in the last digits mostly agree."""
@@ -44,7 +47,9 @@ class Noise:
     __slots__ = ("_greedy", "_native", "vocab_size")
 
     def __init__(self, vocab_size: int, seed: bytes | None = None, position: int = 0) -> None:
-        """Raises ValueError for a short seed or a position outside 32 bits."""
+        """Raises ValueError for no vocabulary, a short seed or a position outside 32 bits."""
+        if not 1 <= vocab_size <= MAX_VOCAB:
+            raise ValueError(f"a vocabulary of {vocab_size} tokens is outside 1 to {MAX_VOCAB}")
         self.vocab_size = vocab_size
         self._greedy = seed is None
         self._native = ffi.gc(lib.tg_noise_new(vocab_size), lib.tg_noise_free)
@@ -75,7 +80,12 @@ class Noise:
         return int(token)
 
     def rank(self, scores_V: F32Array, wanted: int) -> Ranking:
-        """The `wanted` best tokens of scores + noise (fewer where masked). Raises as `sample`."""
+        """The `wanted` best tokens of scores + noise (fewer where masked).
+
+        Raises as `sample`, and ValueError unless `wanted` is positive.
+        """
+        if wanted < 1:
+            raise ValueError(f"{wanted} tokens cannot be ranked")
         ids = np.empty(wanted, np.int32)
         gaps = np.empty(wanted, np.int32)
         falls = np.empty(wanted, np.int32)
