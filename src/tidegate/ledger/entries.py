@@ -103,7 +103,7 @@ _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f"\\]')
 
 
 def plain(reason: str) -> str:
-    """`reason` as an entry can hold it: an incident must never go uncharged for want of spelling."""
+    """`reason` as an entry can hold it: no wording may keep an incident from being charged."""
     text = reason.encode("utf-8", "replace").decode()
     return _FORBIDDEN.sub("'", text)[:256] or "not stated"
 
