@@ -1,0 +1,181 @@
+"""One outer half's session inside: steps in, frames out. No I/O.
+
+At every step the strong model says each stream's symbol, the weak model says what was expected,
+and the coder takes the symbol in. In a session with echoes the symbols of unsettled steps are kept,
+so that a resumed session sends them again without generating them again.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+
+from tidegate.coding.candidates import Candidates
+from tidegate.coding.upload import ABORT, UploadEncoder
+from tidegate.errors import ConfigError, EngineError, LinkError, ProtocolViolationError
+from tidegate.models.port import Model, Tokenizer
+from tidegate.serve.finish import Rules
+from tidegate.serve.inner.generate import MODEL_FAILURES, Generator, Scorer, by_likelihood
+from tidegate.serve.inner.reasoning import ReasoningStore, Thinking
+from tidegate.serve.jobs import Limits
+from tidegate.serve.lockstep import CODER, WAIT, Lane, Lockstep, Ready, Symbol
+from tidegate.wire.messages import PROTOCOL_VERSION, Echo, Hello, Resume, Step
+
+
+class EchoMismatchError(LinkError):
+    """The outer half used other tables than this half; what it decoded cannot be trusted."""
+
+    code = "echo_mismatch"
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    step: Step
+    symbols: tuple[Symbol, ...]
+
+
+class InnerEngine:
+    """The models and the state of at most one session. Not thread-safe: one caller at a time."""
+
+    def __init__(
+        self,
+        strong: Model,
+        weak: Model,
+        tokenizer: Tokenizer,
+        store: ReasoningStore,
+        *,
+        slots: int = 64,
+        thinking: Thinking | None = None,
+        scorer: Scorer = by_likelihood,
+    ) -> None:
+        """`slots` bounds the streams at one time.
+
+        Raises:
+            ConfigError: the two models do not share a vocabulary.
+        """
+        if strong.vocab_size != weak.vocab_size:
+            raise ConfigError(
+                "The strong and the weak model need one vocabulary.",
+                strong=strong.vocab_size,
+                weak=weak.vocab_size,
+            )
+        self._weak = weak
+        self._tokenizer = tokenizer
+        self._slots = slots
+        self._generator = Generator(strong, store, thinking=thinking, scorer=scorer)
+        self._hello: Hello | None = None
+        self._lockstep: Lockstep | None = None
+        self._encoder = UploadEncoder(weak.vocab_size)
+        self._past: dict[int, _Done] = {}
+        self._digests: dict[int, bytes] = {}
+
+    def check(self, hello: Hello) -> None:
+        """Refuse an outer half whose code or models differ from ours.
+
+        Raises:
+            LinkError: they differ; the details name what does.
+        """
+        ours = {
+            "version": PROTOCOL_VERSION,
+            "tokenizer": self._tokenizer.fingerprint,
+            "weak": self._weak.fingerprint,
+            "coder": CODER,
+        }
+        for what, value in ours.items():
+            if getattr(hello, what) != value:
+                raise LinkError("The two halves differ.", what=what)
+        if not (hello.echo or self._weak.exact):
+            raise LinkError("The two halves differ.", what="echo")
+
+    def begin(self, hello: Hello) -> None:
+        """Start a session from nothing; whatever an earlier one left is dropped."""
+        self._generator.keep(())
+        if self._lockstep is not None:
+            self._lockstep.forget()
+        rules = Rules(
+            Limits(max_tokens=1), frozenset(hello.eos), self._tokenizer.decode, text=False
+        )
+        self._lockstep = Lockstep(self._weak, rules, slots=self._slots, echo=hello.echo)
+        self._hello = hello
+        self._encoder = UploadEncoder(self._weak.vocab_size)
+        self._past.clear()
+        self._digests.clear()
+
+    def resume(self, hello: Hello, message: Resume) -> None:
+        """Go back to step `message.number` of the session that `hello` began.
+
+        Raises:
+            ProtocolViolationError: there is no such session, or no way back to that step.
+        """
+        if self._hello != hello or self._lockstep is None:
+            raise ProtocolViolationError("There is no such session to resume.")
+        self._lockstep.rewind(message.number, message.exact_steps)
+        self._settle(message.number)
+        self._encoder = UploadEncoder(self._weak.vocab_size)
+        self._digests.clear()
+
+    def step(self, step: Step) -> None:
+        """Run decode step `step.number` and take its symbols into the coder.
+
+        After an error there is nothing to resume.
+
+        Raises:
+            ProtocolViolationError: the step cannot be applied.
+            EngineError: the weak model failed, which leaves the two halves apart.
+        """
+        lockstep, hello = self._begun()
+        self._hello = None
+        done = self._past.get(step.number)
+        if done is not None and (done.step.cancels, done.step.joins) != (step.cancels, step.joins):
+            raise ProtocolViolationError("A step was granted twice and differs.", step=step.number)
+        self._settle(step.settled)
+        lanes = lockstep.open(step)
+        if done is None:
+            self._generator.keep(lanes)
+            done = _Done(step, self._generator.step(lanes))
+        try:
+            tables = lockstep.predict(step.number)
+        except MODEL_FAILURES as error:
+            raise EngineError("The weak model failed.", error=type(error).__name__) from error
+        for lane, table, symbol in zip(lanes, tables, done.symbols, strict=True):
+            self._put(lane, table, symbol)
+            lockstep.observe(lane, symbol)
+        if hello.echo:
+            self._past[step.number] = done
+            self._digests[step.number] = lockstep.digest()
+        self._hello = hello
+
+    def echo(self, message: Echo) -> None:
+        """Compare the outer half's tables of a step with ours.
+
+        Raises:
+            EchoMismatchError: they differ.
+        """
+        ours = self._digests.pop(message.number, b"")
+        if not hmac.compare_digest(ours, message.digest):
+            raise EchoMismatchError("The outer half used other tables.", step=message.number)
+
+    def frame(self, size: int) -> bytes:
+        """The next `size` bytes of the link's bitstream."""
+        return self._encoder.take_frame(size)
+
+    def _put(self, lane: Lane, table: Candidates | None, symbol: Symbol) -> None:
+        if table is None:
+            self._encoder.put_wait(isinstance(symbol, Ready))
+            if isinstance(symbol, Ready) and lane.join.candidates > 1:
+                self._encoder.put_choice(symbol.choice, lane.join.candidates)
+        elif symbol == ABORT:
+            self._encoder.put_abort(table)
+        elif isinstance(symbol, Ready) or symbol == WAIT:
+            raise LinkError("A stream that speaks cannot wait.", slot=lane.key.slot)
+        else:
+            self._encoder.put_token(table, symbol)
+
+    def _settle(self, before: int) -> None:
+        for number in [number for number in self._past if number < before]:
+            del self._past[number]
+
+    def _begun(self) -> tuple[Lockstep, Hello]:
+        if self._lockstep is None or self._hello is None:
+            raise ProtocolViolationError("No session has begun.")
+        return self._lockstep, self._hello

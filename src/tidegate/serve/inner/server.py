@@ -1,0 +1,186 @@
+"""The inner half's socket: one outer half at a time, and nothing leaves but frames.
+
+1. A connection must greet with the right secret in time, and only one may be live.
+2. Messages are read and checked as they come and queued; the queue is bounded.
+3. One worker takes them in order: steps run in a thread of their own, a pull is answered when every
+   step granted before it is done.
+4. Before a frame leaves, its bits are taken from this half's own allowance, which fails closed.
+5. Anything wrong is logged here and closes the connection. The outer half is told nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+import structlog
+
+from tidegate.errors import BudgetExceededError, LinkError, TidegateError
+from tidegate.serve.inner.engine import InnerEngine
+from tidegate.units import Bits, Seconds, bits_of
+from tidegate.wire.connection import Connection, Frame, Role
+from tidegate.wire.messages import Bye, Echo, Hello, Message, Pull, Resume, Step
+
+_log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
+_CHUNK = 1 << 16
+_QUEUE = 512
+"""Messages read ahead of the worker; beyond that the socket is left unread."""
+
+GREETING_TIMEOUT = Seconds(10.0)
+
+
+class Allowance(Protocol):
+    """This half's own hard cap on what leaves, whatever the outer half pulls."""
+
+    def spend(self, bits: Bits) -> None:
+        """Take `bits` for good, durably, before they leave. Raises BudgetExceededError."""
+        ...
+
+
+class LifetimeAllowance:
+    """A cap in memory, for one run of the process."""
+
+    def __init__(self, cap: Bits) -> None:
+        self.cap = cap
+        self.spent = Bits(0)
+
+    def spend(self, bits: Bits) -> None:
+        if self.spent + bits > self.cap:
+            raise BudgetExceededError("The inner half's own cap is reached.", cap=self.cap)
+        self.spent = Bits(self.spent + bits)
+
+
+class InnerServer:
+    """Serves one engine. `handle` is the callback for asyncio's `start_server` functions."""
+
+    def __init__(
+        self,
+        engine: InnerEngine,
+        secret: bytes,
+        allowance: Allowance,
+        *,
+        greeting_timeout: Seconds = GREETING_TIMEOUT,
+    ) -> None:
+        """`secret` (16 to 128 bytes) is shared with the outer half."""
+        self._engine = engine
+        self._secret = secret
+        self._allowance = allowance
+        self._greeting_timeout = greeting_timeout
+        self._live = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inner-engine")
+
+    async def listen_unix(self, path: str) -> asyncio.Server:
+        """Listen on a unix socket."""
+        return await asyncio.start_unix_server(self.handle, path)
+
+    async def listen_tcp(self, host: str, port: int) -> asyncio.Server:
+        """Listen on a TCP port of a private network."""
+        return await asyncio.start_server(self.handle, host, port)
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection until it ends."""
+        session = _Session(reader)
+        try:
+            async with asyncio.timeout(self._greeting_timeout):
+                hello = await session.next()
+            if not isinstance(hello, Hello) or not hmac.compare_digest(hello.secret, self._secret):
+                raise LinkError("The greeting is not ours.")
+            if self._live:
+                raise LinkError("Another outer half is connected.")
+            self._live = True
+            try:
+                await self._serve(session, writer, hello)
+            finally:
+                self._live = False
+        except TidegateError as error:
+            _log.warning("link_closed", **error.diagnostics())
+        except (OSError, EOFError, TimeoutError) as error:
+            _log.info("link_lost", error=type(error).__name__)
+        finally:
+            writer.close()
+
+    def close(self) -> None:
+        """Let the engine's thread end."""
+        self._thread.shutdown(wait=False)
+
+    async def _serve(self, session: _Session, writer: asyncio.StreamWriter, hello: Hello) -> None:
+        self._engine.check(hello)
+        queue: asyncio.Queue[Message] = asyncio.Queue(_QUEUE)
+        reading = asyncio.create_task(session.read_into(queue))
+        working = asyncio.create_task(self._work(session, writer, hello, queue))
+        try:
+            await asyncio.wait({reading, working}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                # Raises if it ended with anything but a goodbye; what came before that is done.
+                reading.result()
+            await working
+        finally:
+            reading.cancel()
+            working.cancel()
+            await asyncio.gather(reading, working, return_exceptions=True)
+
+    async def _work(
+        self,
+        session: _Session,
+        writer: asyncio.StreamWriter,
+        hello: Hello,
+        queue: asyncio.Queue[Message],
+    ) -> None:
+        message = await queue.get()
+        if isinstance(message, Resume):
+            resume = message
+            await self._run(lambda: self._engine.resume(hello, resume))
+            message = await queue.get()
+        else:
+            await self._run(lambda: self._engine.begin(hello))
+        while not isinstance(message, Bye):
+            await self._act(session, writer, message)
+            message = await queue.get()
+
+    async def _act(self, session: _Session, writer: asyncio.StreamWriter, message: Message) -> None:
+        match message:
+            case Step():
+                await self._run(lambda: self._engine.step(message))
+            case Echo():
+                await self._run(lambda: self._engine.echo(message))
+            case Pull(size=size):
+                self._allowance.spend(bits_of(size))
+                frame = await self._run(lambda: self._engine.frame(size))
+                writer.write(session.connection.send(Frame(frame)))
+                await writer.drain()
+
+    async def _run(self, work: Callable[[], _T]) -> _T:
+        """Run `work` in the engine's thread and wait for its end even when we are cancelled."""
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await asyncio.shield(future)
+
+
+class _Session:
+    """The bytes of one connection as messages."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self.connection = Connection(Role.INNER)
+        self._reader = reader
+
+    async def next(self) -> Message:
+        """The next message. Raises EOFError at the end, ProtocolViolationError on garbage."""
+        while (event := self.connection.next_event()) is None:
+            data = await self._reader.read(_CHUNK)
+            if not data:
+                raise EOFError
+            self.connection.receive(data)
+        if isinstance(event, Frame):
+            raise LinkError("A frame came from the outer half.")
+        return event
+
+    async def read_into(self, queue: asyncio.Queue[Message]) -> None:
+        """Queue messages up to a goodbye. Raises as `next`."""
+        message: Message | None = None
+        while not isinstance(message, Bye):
+            message = await self.next()
+            await queue.put(message)

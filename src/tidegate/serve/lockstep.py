@@ -1,0 +1,279 @@
+"""What both halves compute at every step, so that neither has to tell the other.
+
+The inner half knows the symbols and encodes them, the outer half decodes them; the streams, their
+ends, the weak model's batches and the candidate tables follow, and both run the code below on the
+same numbers. No I/O; what it owns is the weak model's sequences (one a slot).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+from tidegate.coding.candidates import Candidates, candidates, no_candidates
+from tidegate.coding.upload import ABORT
+from tidegate.errors import ProtocolViolationError
+from tidegate.models.port import Model
+from tidegate.sampling.filters import PenaltyState, needs_penalties, shift_logits
+from tidegate.sampling.gumbel import Noise
+from tidegate.sampling.seed import sub_seed
+from tidegate.serve.finish import Progress, Rules, decide
+from tidegate.serve.jobs import FinishReason, Limits
+from tidegate.wire.messages import Join, Step
+
+CODER: Final = "tidegate-coder-1"
+"""Names the coder and the symbol order in `Hello`; changes whenever a bit of the upload would."""
+
+WAIT: Final = -2
+"""In place of a token: the stream has nothing to say at this step."""
+
+MAX_UNSETTLED: Final = 1024
+"""Steps both halves can go back; a session that leaves more of them unsettled is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """In place of a token: from the next step on the stream says what candidate `choice` says."""
+
+    choice: int = 0
+
+
+Symbol = int | Ready
+"""A token id, `ABORT`, `WAIT`, or `Ready`."""
+
+
+class LaneKey(NamedTuple):
+    """A stream of a session: the step at which it joined, and its slot."""
+
+    step: int
+    slot: int
+
+
+class Lane:
+    """One stream as both halves see it; only `Lockstep` changes it."""
+
+    __slots__ = (
+        "_drawn",
+        "_noise",
+        "fed",
+        "join",
+        "key",
+        "params",
+        "penalties",
+        "progress",
+        "rules",
+        "seed",
+        "tokens",
+        "waiting",
+    )
+
+    def __init__(self, key: LaneKey, join: Join, rules: Rules, vocab_size: int) -> None:
+        self.key = key
+        self.join = join
+        self.params = join.params.value()
+        self.rules = rules
+        self.waiting = join.candidates > 1 or join.reasoning is not None
+        self.tokens: list[int] = []
+        self.seed = sub_seed(join.seed, "candidate", 0)
+        self.progress = Progress()
+        self.penalties = PenaltyState.of(join.prompt) if needs_penalties(self.params) else None
+        self.fed = 0
+        self._noise = Noise(vocab_size)
+        self._drawn: tuple[bytes, int] | None = None
+
+    def noise(self) -> Noise:
+        """The noise the next visible token is drawn with."""
+        wanted = (self.seed, len(self.tokens))
+        if self.params.temperature > 0.0 and self._drawn != wanted:
+            self._noise.move(*wanted)
+            self._drawn = wanted
+        return self._noise
+
+    def unfed(self) -> Sequence[int]:
+        """Visible tokens the weak model has not seen, the prompt's included."""
+        if self.fed < len(self.join.prompt):
+            return (*self.join.prompt[self.fed :], *self.tokens)
+        return self.tokens[self.fed - len(self.join.prompt) :]
+
+    def length(self) -> int:
+        """Tokens of prompt and visible answer."""
+        return len(self.join.prompt) + len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a symbol did to its stream: the text it let out, and whether and why it ended."""
+
+    text: str = ""
+    ended: bool = False
+    reason: FinishReason | None = None
+
+
+_NOTHING: Final = Outcome()
+_ABORTED: Final = Outcome(ended=True)
+
+_Memory = tuple[Lane, bool, int, bytes, Progress, PenaltyState | None]
+
+
+class Lockstep:
+    """The streams of a link. Per step: `open`, `predict`, `observe` each lane, `close`."""
+
+    def __init__(self, weak: Model, rules: Rules, *, slots: int, echo: bool) -> None:
+        """`rules` holds what is common to all streams; each join brings its own limits."""
+        self._weak = weak
+        self._rules = rules
+        self._slots = slots
+        self._echo = echo
+        self._lanes: dict[int, Lane] = {}
+        self._past: dict[int, tuple[_Memory, ...]] = {}
+        self._next = 0
+        self._exact_until = 0
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def open(self, step: Step) -> tuple[Lane, ...]:
+        """Apply cancels and joins; return the streams of this step, slots ascending.
+
+        Raises:
+            ProtocolViolationError: a slot is taken or out of range, or a join names a token outside
+                the vocabulary, or too many steps are unsettled.
+        """
+        if self._echo:
+            self._remember(step)
+        self._next = step.number + 1
+        for slot in step.cancels:
+            if slot in self._lanes:
+                self._drop(self._lanes[slot])
+        for join in step.joins:
+            self._check(join)
+            limits = Limits(max_tokens=join.max_tokens, stop=join.stop, ignore_eos=join.ignore_eos)
+            key = LaneKey(step.number, join.slot)
+            rules = replace(self._rules, limits=limits)
+            self._lanes[join.slot] = Lane(key, join, rules, self._weak.vocab_size)
+        if step.joins:
+            self._lanes = dict(sorted(self._lanes.items()))
+        if self._echo:
+            self._hash = hashlib.blake2b(step.number.to_bytes(8, "big"), digest_size=16)
+        return tuple(self._lanes.values())
+
+    def predict(self, step: int) -> tuple[Candidates | None, ...]:
+        """For each stream of step number `step`, what the weak model expects; None while it waits.
+
+        One forward call of the weak model for all. A stream too long for it goes without.
+        """
+        lanes = [lane for lane in self._lanes.values() if not lane.waiting]
+        if step < self._exact_until:
+            lanes = []
+        lanes = [lane for lane in lanes if lane.length() <= self._weak.context_length]
+        known: dict[int, Candidates] = {}
+        if lanes:
+            batch = [(lane.key.slot, lane.unfed()) for lane in lanes]
+            logits_NV = self._weak.forward(batch)
+            for lane, logits_V in zip(lanes, logits_NV, strict=True):
+                lane.fed = lane.length()
+                scores_V = shift_logits(logits_V, lane.params, lane.penalties)
+                known[lane.key.slot] = candidates(
+                    scores_V, lane.params.temperature, lane.seed, len(lane.tokens), lane.noise()
+                )
+        tables = tuple(
+            None
+            if lane.waiting
+            else known.get(slot) or no_candidates(lane.params.temperature == 0.0)
+            for slot, lane in self._lanes.items()
+        )
+        if self._echo:
+            self._absorb(tables)
+        return tables
+
+    def observe(self, lane: Lane, symbol: Symbol) -> Outcome:
+        """Take a stream's symbol of this step; a stream that ends is gone from the next."""
+        if isinstance(symbol, Ready):
+            lane.waiting = False
+            lane.seed = sub_seed(lane.join.seed, "candidate", symbol.choice)
+            return _NOTHING
+        if symbol == WAIT:
+            return _NOTHING
+        if symbol == ABORT:
+            self._drop(lane)
+            return _ABORTED
+        lane.tokens.append(symbol)
+        if lane.penalties is not None:
+            lane.penalties = lane.penalties.advance(symbol)
+        decision = decide(lane.progress, symbol, lane.rules)
+        lane.progress = decision.progress
+        if decision.reason is not None:
+            self._drop(lane)
+        return Outcome(decision.text, decision.reason is not None, decision.reason)
+
+    def digest(self) -> bytes:
+        """The hash of this step's tables, to be echoed."""
+        return self._hash.digest()
+
+    def settle(self, before: int) -> None:
+        """Steps below `before` will never be rewound."""
+        for number in [number for number in self._past if number < before]:
+            del self._past[number]
+
+    def rewind(self, to: int, exact_steps: int) -> None:
+        """Go back to before step `to`; use no tables for `exact_steps` steps from there.
+
+        The weak model forgets everything and reads each stream again when it is next asked.
+
+        Raises:
+            ProtocolViolationError: step `to` is settled already, or lies beyond the next one.
+        """
+        memories = self._memories() if to == self._next else self._past.get(to)
+        if memories is None:
+            raise ProtocolViolationError("There is no way back to this step.", step=to)
+        self.forget()
+        for lane, waiting, count, seed, progress, penalties in memories:
+            lane.waiting = waiting
+            del lane.tokens[count:]
+            lane.seed = seed
+            lane.progress = progress
+            lane.penalties = penalties
+            lane.fed = 0
+            self._lanes[lane.key.slot] = lane
+        self._past = {number: past for number, past in self._past.items() if number < to}
+        self._next = to
+        self._exact_until = to + exact_steps
+
+    def forget(self) -> None:
+        """Drop every stream."""
+        for lane in tuple(self._lanes.values()):
+            self._drop(lane)
+
+    def _drop(self, lane: Lane) -> None:
+        del self._lanes[lane.key.slot]
+        if lane.fed:
+            self._weak.drop(lane.key.slot)
+            lane.fed = 0
+
+    def _check(self, join: Join) -> None:
+        if join.slot >= self._slots or join.slot in self._lanes:
+            raise ProtocolViolationError("A slot is taken or out of range.", slot=join.slot)
+        biased = (token for token, _ in join.params.logit_bias)
+        if max(*join.prompt, *biased, 0) >= self._weak.vocab_size:
+            raise ProtocolViolationError("A token is outside the vocabulary.", slot=join.slot)
+
+    def _remember(self, step: Step) -> None:
+        self.settle(step.settled)
+        if len(self._past) >= MAX_UNSETTLED:
+            raise ProtocolViolationError("Too many steps are unsettled.", step=step.number)
+        self._past[step.number] = self._memories()
+
+    def _memories(self) -> tuple[_Memory, ...]:
+        return tuple(
+            (lane, lane.waiting, len(lane.tokens), lane.seed, lane.progress, lane.penalties)
+            for lane in self._lanes.values()
+        )
+
+    def _absorb(self, tables: Sequence[Candidates | None]) -> None:
+        for slot, table in zip(self._lanes, tables, strict=True):
+            if table is None:
+                continue
+            self._hash.update(slot.to_bytes(2, "big") + len(table.ids).to_bytes(2, "big"))
+            self._hash.update(table.ids.tobytes())
+            self._hash.update(table.gaps.tobytes())
+            self._hash.update(table.falls.tobytes())
