@@ -30,7 +30,10 @@ _LONGEST_UNFINISHED = 16
 
 
 class FileTokenizer:
-    """`port.Tokenizer` over `tokenizer.json` and a chat template."""
+    """`port.Tokenizer` over `tokenizer.json` and a chat template.
+
+    `vocabulary_hash` is the hex SHA-256 of all (token, id) alone: what a weak model depends on.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,8 @@ class FileTokenizer:
         self._template = None if template is None else _environment().from_string(template)
         self.eos_ids = eos_ids
         self.vocab_size: int = backend.get_vocab_size(with_added_tokens=True)
+        words = sorted(backend.get_vocab(with_added_tokens=True).items(), key=lambda word: word[1])
+        self.vocabulary_hash = hashlib.sha256(json.dumps(words).encode()).hexdigest()
         parts = (backend.to_str(), template or "", json.dumps(sorted(eos_ids)))
         self.fingerprint = hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

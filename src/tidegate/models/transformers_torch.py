@@ -176,11 +176,13 @@ def load(
     dtype: Dtype | None = None,
     threads: int | None = None,
     max_context: int | None = None,
+    skip_layers: int = 0,
 ) -> TransformersModel:
     """Open a folder from `prepared.prepare`, every file hashed first.
 
     `dtype` defaults to the one the folder was made in. `threads` sets torch's thread count for the
-    whole process. Raises ModelError, or IntegrityError naming the file.
+    whole process. `skip_layers` leaves out that many layers before the last: a worse model, for
+    measurements. Raises ModelError, or IntegrityError naming the file.
     """
     manifest = manifest_of(folder)
     transformers.utils.logging.disable_progress_bar()
@@ -198,8 +200,10 @@ def load(
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"cannot load a model from {folder}: {error}", file=str(folder)) from error
+    if skip_layers:
+        _skip(model, skip_layers)
     info = ModelInfo(
-        name=manifest.name,
+        name=f"{manifest.name} without {skip_layers} layers" if skip_layers else manifest.name,
         parameters=manifest.parameters or sum(weight.numel() for weight in model.parameters()),
         licence=manifest.licence,
         provenance=manifest.provenance,
@@ -211,7 +215,16 @@ def load(
     return TransformersModel(
         model,
         info=info,
-        fingerprint=content_hash(manifest, chosen),
+        fingerprint=content_hash(manifest, chosen, *([str(skip_layers)] if skip_layers else [])),
         eos_ids=eos_ids_of(folder),
         max_context=max_context,
     )
+
+
+def _skip(model: Any, count: int) -> None:
+    layers = model.model.layers
+    kept = [*layers[: len(layers) - 1 - count], layers[-1]]
+    for index, layer in enumerate(kept):
+        layer.self_attn.layer_idx = index
+    model.model.layers = torch.nn.ModuleList(kept)
+    model.config.num_hidden_layers = len(kept)
