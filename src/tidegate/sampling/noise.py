@@ -12,6 +12,8 @@ after an exponential time of its own.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import cache
 
 from tidegate._native.tables import LN2_Q32, LOG_BITS, log2_table
@@ -19,6 +21,9 @@ from tidegate._native.tables import LN2_Q32, LOG_BITS, log2_table
 BLOCK = 64
 SCORE_BITS = 20
 """Noise and scores are integers in units of 2**-20 nat."""
+
+SCORE_LIMIT = 2.0**20
+"""Nats. Scores beyond it are counted from the best one; what lies that far below it is cut."""
 
 _TIME_BITS = 58
 _TOKEN_COUNTERS = 1 << 31
@@ -77,3 +82,48 @@ def gumbel(seed: bytes, position: int, token: int) -> int:
     if token % BLOCK != draw % BLOCK:
         time += exponential(_draw(seed, position, _TOKEN_COUNTERS | token >> 1, token & 1))
     return ((_TIME_BITS << 32) - ilog2(time or 1)) * LN2_Q32 >> (64 - SCORE_BITS)
+
+
+def score_units(scores: Sequence[float], grain: int = 0) -> list[int | None]:
+    """Scores in units of 2**-20 nat, rounded (half to even) to multiples of 2**grain.
+
+    None stands for a masked score, -inf.
+
+    Raises ValueError for a NaN, an infinity, or when all are masked.
+    """
+    top = max(scores, default=-math.inf)
+    if any(math.isnan(score) for score in scores) or not math.isfinite(top):
+        raise ValueError("no finite best score")
+    origin = top if abs(top) > SCORE_LIMIT else 0.0
+    unit = 2.0 ** (SCORE_BITS - grain)
+    return [
+        None if score == -math.inf else round(max(score - origin, -SCORE_LIMIT) * unit) << grain
+        for score in scores
+    ]
+
+
+def rank(
+    scores: Sequence[float], seed: bytes | None, position: int, wanted: int, grain: int = 0
+) -> list[tuple[int, int, int]]:
+    """The `wanted` best of score + noise as (id, gap, fall), best first, ties to the lower id.
+
+    gap: how far below the best sum; fall: how far the bare score lies below the best bare score of
+    those listed; both at most 2**31 - 1. Without a seed there is no noise. Raises as `score_units`.
+    """
+    entries = []
+    for token, score in enumerate(score_units(scores, grain)):
+        if score is not None:
+            total = score if seed is None else score + gumbel(seed, position, token)
+            entries.append((-total, token, score))
+    entries = sorted(entries)[:wanted]
+    best, highest = -entries[0][0], max(score for _, _, score in entries)
+    most = (1 << 31) - 1
+    return [
+        (token, min(best + minus, most), min(highest - score, most))
+        for minus, token, score in entries
+    ]
+
+
+def sample(scores: Sequence[float], seed: bytes | None, position: int) -> int:
+    """argmax(score + noise), the lower id in a tie; of the score alone without a seed."""
+    return rank(scores, seed, position, 1)[0][0]
