@@ -33,6 +33,11 @@ class Models(_Section):
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     weak_dtype: Literal["bfloat16", "float32"] = "float32"
     """float32, so that the two halves' tables differ as rarely as floats allow."""
+    tokenizer: str | None = None
+    """A folder with the tokenizer's files; by default the strong model's. A real outer half is given
+    one without weights."""
+    engine: Literal["transformers", "llama.cpp"] = "transformers"
+    """What runs the strong model; llama.cpp reads GGUF files."""
     threads: Positive = 2
     max_context: Positive = 4096
     """Tokens a sequence may hold; bounds the memory of the caches."""

@@ -20,6 +20,14 @@ class Prompt(msgspec.Struct, frozen=True):
     category: str
 
 
+BESIDE = Path("../shared/data/prompts.jsonl")
+
+
+def beside_or_packaged() -> Path | None:
+    """The larger prompt file beside the checkout where there is one; None for the sample."""
+    return BESIDE if BESIDE.is_file() else None
+
+
 def load(path: Path | None, limit: int, longest: int) -> list[Prompt]:
     """The first `limit` prompts of at most `longest` characters, drawn evenly over the file.
 

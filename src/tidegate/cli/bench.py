@@ -1,0 +1,78 @@
+"""`tidegate bench`: the figures the README quotes, printed by the command that makes them."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tidegate.bench import coding_figures
+from tidegate.bench.figures import Result
+from tidegate.cli import parts
+from tidegate.cli.progress import bars
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Measure, beside a peer or baseline in the same run. Exits 0 where every target holds, "
+    "1 where one falls short, 2 where it could not run.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, no table.")]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(help="A JSON-lines file of prompts; by default the packaged sample."),
+]
+
+
+@app.command()
+def coding(
+    as_json: AsJson = False,
+    pair: Annotated[str, typer.Option(help="smollm2 or qwen (the real pair).")] = "qwen",
+    prompts: Prompts = None,
+    count: Annotated[int, typer.Option(min=1, help="How many prompts.")] = 500,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 48,
+    temperature: Annotated[
+        list[float] | None, typer.Option(help="Sampling temperatures; default 0, 0.7 and 1.")
+    ] = None,
+    main_only: Annotated[
+        bool, typer.Option("--main-only", help="Leave out the two weaker weak models.")
+    ] = False,
+) -> None:
+    """Bits a token on the link, beside plain arithmetic coding with the same weak model."""
+    # Imported here: torch takes seconds to load, and --help must not.
+    from tidegate.bench import coding as bench
+    from tidegate.bench.prompts import beside_or_packaged, load
+    from tidegate.bench.weaken import weaker
+
+    models = parts.pair(pair)
+    with bars() as progress:
+        tokenizer = parts.load_tokenizer(models, progress)
+        strong = parts.strong_model(models, progress)
+        weak = {models.weak: parts.weak_model(models, progress)}
+        if not main_only and models.weak != parts.NGRAM:
+            weak |= weaker(models, progress)
+        tallies = bench.run(
+            strong,
+            weak,
+            tokenizer,
+            load(prompts or beside_or_packaged(), count, longest=1200),
+            temperatures=temperature or (0.0, 0.7, 1.0),
+            max_tokens=max_tokens,
+            key=secrets.token_bytes(32),
+            progress=progress,
+        )
+    figures = coding_figures.figures(tallies, models.weak, strong.vocab_size)
+    finish(Result("coding", figures), as_json)
+
+
+def finish(result: Result, as_json: bool) -> None:
+    """Print the result and exit with what it says."""
+    if as_json:
+        sys.stdout.buffer.write(result.to_json() + b"\n")
+    else:
+        result.print(Console())
+    raise typer.Exit(0 if result.holds() else 1)

@@ -1,0 +1,38 @@
+"""`tidegate`: every command group, and how errors end a command."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from tidegate import __version__
+from tidegate.cli import bench, demo, models, serve
+from tidegate.errors import TidegateError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Keeps a model's weights from leaving: users keep the OpenAI API, the machines that hold "
+    "the weights send out a few bits a token, and a ledger charges every one.",
+)
+app.command()(demo.demo)
+app.add_typer(serve.app, name="serve")
+app.add_typer(bench.app, name="bench")
+app.add_typer(models.app, name="models")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one sentence on standard error and status 2."""
+    try:
+        app()
+    except TidegateError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error.message}", highlight=False)
+        sys.exit(2)
