@@ -1,13 +1,19 @@
 from __future__ import annotations
 
-import importlib.util
+import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
+import safetensors.numpy
 
+from tidegate.models import ngram
+from tidegate.models.ngram_tables import NgramManifest, Smoothing, count
 from tidegate.models.port import Model
+from tidegate.models.prepared import Dtype
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -40,17 +46,70 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-Open = Callable[[], Model]
+@dataclass(frozen=True)
+class Adapter:
+    """Opens fresh instances. `tolerance`: nats a logit may move when a sequence is batched."""
+
+    open: Callable[[], Model]
+    tolerance: float
+
+    def __call__(self) -> Model:
+        return self.open()
 
 
-@pytest.fixture(params=["transformers"])
-def open_model(request: pytest.FixtureRequest) -> Open:
+@pytest.fixture(scope="session")
+def tiny_ngram(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An n-gram over the same vocabulary, counted from a made-up text."""
+    text = [(7 * place + place * place // 3) % 190 + 3 for place in range(900)]
+    folder = tmp_path_factory.mktemp("tiny-ngram")
+    tables = count([(text[:9], text[9:])], order=4, vocab_size=TINY["vocab_size"])
+    data = safetensors.numpy.save(tables)
+    (folder / "tables.safetensors").write_bytes(data)
+    manifest = NgramManifest(
+        name="tiny n-gram",
+        licence="Apache-2.0",
+        provenance="made up",
+        parameters=sum(table.size for table in tables.values()),
+        training_tokens=891,
+        vocab_size=TINY["vocab_size"],
+        eos_ids=(2,),
+        vocabulary_hash="",
+        tables_file="tables.safetensors",
+        tables_sha256=hashlib.sha256(data).hexdigest(),
+        smoothing=Smoothing(
+            discounts=(0.7, 0.8, 0.9),
+            cache_weights=(2.0, 4.0, 8.0, 1.0),
+            cache_backoffs=(5.0, 3.0, 2.0, 1.0),
+            prior_weight=9.0,
+            prior_offset=20.0,
+        ),
+    )
+    path = folder / "ngram.json"
+    path.write_bytes(msgspec.json.encode(manifest))
+    return path
+
+
+@pytest.fixture(params=["transformers-float32", "transformers-bfloat16", "ngram", "llama.cpp"])
+def open_model(request: pytest.FixtureRequest) -> Adapter:
     """Opens a fresh instance of one adapter; the suite runs once for each."""
+    kind: str = request.param
+    if kind == "ngram":
+        manifest = request.getfixturevalue("tiny_ngram")
+        return Adapter(
+            lambda: ngram.load(manifest, context_length=TINY["max_position_embeddings"]), 0.0
+        )
+    if kind == "llama.cpp":
+        pytest.importorskip("llama_cpp", reason="needs tidegate[llama]")
+        from tidegate.models import llamacpp
+
+        gguf = request.getfixturevalue("tiny_gguf")
+        return Adapter(lambda: llamacpp.load(gguf, threads=1), 0.01)
     folder = request.getfixturevalue("tiny_folder")
-    from tidegate.models.transformers_torch import load
+    from tidegate.models import transformers_torch
 
-    return lambda: load(folder, dtype="float32", threads=1)
-
-
-def has(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
+    dtype: Dtype = "bfloat16" if kind.endswith("bfloat16") else "float32"
+    # bfloat16 keeps 8 bits: a logit of 4 to 8 comes in steps of 1/32.
+    return Adapter(
+        lambda: transformers_torch.load(folder, dtype=dtype, threads=1),
+        0.1 if dtype == "bfloat16" else 1e-3,
+    )
