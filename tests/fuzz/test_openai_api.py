@@ -62,7 +62,7 @@ def near_misses(draw: st.DrawFn) -> bytes:
 
 
 def check_options(options: Options, prompts: int) -> None:
-    assert 1 <= options.n
+    assert options.n >= 1
     assert options.n * prompts <= CAPS.max_choices
     assert options.candidates == 1 or options.n * options.candidates <= CAPS.max_best_of
     assert options.max_tokens is None or 1 <= options.max_tokens <= CAPS.max_tokens
