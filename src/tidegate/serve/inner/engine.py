@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
+from typing import Protocol
 
 from tidegate.coding.candidates import Candidates
 from tidegate.coding.upload import ABORT, UploadEncoder
@@ -18,7 +19,8 @@ from tidegate.serve.finish import Rules
 from tidegate.serve.inner.generate import MODEL_FAILURES, Generator, Scorer, by_likelihood
 from tidegate.serve.inner.reasoning import ReasoningStore, Thinking
 from tidegate.serve.jobs import Limits
-from tidegate.serve.lockstep import CODER, WAIT, Lane, Lockstep, Ready, Symbol
+from tidegate.serve.lockstep import CODER, WAIT, Lane, LaneKey, Lockstep, Ready, Symbol
+from tidegate.units import MicroBits
 from tidegate.wire.messages import PROTOCOL_VERSION, Echo, Hello, Resume, Step
 
 
@@ -26,6 +28,18 @@ class EchoMismatchError(LinkError):
     """The outer half used other tables than this half; what it decoded cannot be trusted."""
 
     code = "echo_mismatch"
+
+
+class Observer(Protocol):
+    """Told, inside, what tokens cost; nothing it does may reach the coder."""
+
+    def said(self, lane: Lane, token: int, micro_bits: int) -> None:
+        """`token` (or ABORT) was put into the coder; `lane` has not taken it yet."""
+        ...
+
+    def ended(self, key: LaneKey) -> None:
+        """The stream is over."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +61,9 @@ class InnerEngine:
         slots: int = 64,
         thinking: Thinking | None = None,
         scorer: Scorer = by_likelihood,
+        observer: Observer | None = None,
     ) -> None:
-        """`slots` bounds the streams at one time.
+        """`slots` bounds the streams at one time; `observer` is told what every token cost.
 
         Raises:
             ConfigError: the two models do not share a vocabulary.
@@ -62,6 +77,7 @@ class InnerEngine:
         self._weak = weak
         self._tokenizer = tokenizer
         self._slots = slots
+        self._observer = observer
         self._generator = Generator(strong, store, thinking=thinking, scorer=scorer)
         self._hello: Hello | None = None
         self._lockstep: Lockstep | None = None
@@ -138,8 +154,12 @@ class InnerEngine:
         except MODEL_FAILURES as error:
             raise EngineError("The weak model failed.", error=type(error).__name__) from error
         for lane, table, symbol in zip(lanes, tables, done.symbols, strict=True):
-            self._put(lane, table, symbol)
-            lockstep.observe(lane, symbol)
+            cost = self._put(lane, table, symbol)
+            if self._observer is not None and table is not None and isinstance(symbol, int):
+                self._observer.said(lane, symbol, cost)
+            outcome = lockstep.observe(lane, symbol)
+            if self._observer is not None and outcome.ended:
+                self._observer.ended(lane.key)
         if hello.echo:
             self._past[step.number] = done
             self._digests[step.number] = lockstep.digest()
@@ -159,17 +179,19 @@ class InnerEngine:
         """The next `size` bytes of the link's bitstream."""
         return self._encoder.take_frame(size)
 
-    def _put(self, lane: Lane, table: Candidates | None, symbol: Symbol) -> None:
+    def _put(self, lane: Lane, table: Candidates | None, symbol: Symbol) -> MicroBits:
         if table is None:
-            self._encoder.put_wait(isinstance(symbol, Ready))
+            cost = self._encoder.put_wait(isinstance(symbol, Ready))
             if isinstance(symbol, Ready) and lane.join.candidates > 1:
-                self._encoder.put_choice(symbol.choice, lane.join.candidates)
-        elif symbol == ABORT:
-            self._encoder.put_abort(table)
-        elif isinstance(symbol, Ready) or symbol == WAIT:
+                cost = MicroBits(
+                    cost + self._encoder.put_choice(symbol.choice, lane.join.candidates)
+                )
+            return cost
+        if symbol == ABORT:
+            return self._encoder.put_abort(table)
+        if isinstance(symbol, Ready) or symbol == WAIT:
             raise LinkError("A stream that speaks cannot wait.", slot=lane.key.slot)
-        else:
-            self._encoder.put_token(table, symbol)
+        return self._encoder.put_token(table, symbol)
 
     def _settle(self, before: int) -> None:
         for number in [number for number in self._past if number < before]:

@@ -106,6 +106,11 @@ class _Source:
         self.queue: list[int] | None = None
         """The winner's tokens still to be said, last first, once several tracks have run."""
 
+    def adopt(self, lane: Lane) -> None:
+        self.lane = lane
+        for track in self.tracks:
+            track.lane = lane
+
     def running(self) -> list[_Track]:
         if self.queue is not None:
             return []
@@ -133,8 +138,12 @@ class Generator:
     def step(self, lanes: Sequence[Lane]) -> tuple[Symbol, ...]:
         """One decode step of `lanes` (slots ascending): what each says. New lanes are prefilled."""
         for lane in lanes:
-            if lane.key not in self._sources:
+            source = self._sources.get(lane.key)
+            if source is None:
                 self._sources[lane.key] = self._begin(lane)
+            elif source.lane is not lane:
+                # A resumed session joins the stream again, as another object.
+                source.adopt(lane)
         sources = [self._sources[lane.key] for lane in lanes]
         fed = [track for source in sources for track in self._to_feed(source)]
         logits = self._forward(fed) if fed else {}

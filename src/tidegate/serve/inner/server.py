@@ -71,7 +71,7 @@ class InnerServer:
         self._secret = secret
         self._allowance = allowance
         self._greeting_timeout = greeting_timeout
-        self._live = False
+        self._live = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inner-engine")
 
     async def listen_unix(self, path: str) -> asyncio.Server:
@@ -90,13 +90,13 @@ class InnerServer:
                 hello = await session.next()
             if not isinstance(hello, Hello) or not hmac.compare_digest(hello.secret, self._secret):
                 raise LinkError("The greeting is not ours.")
-            if self._live:
-                raise LinkError("Another outer half is connected.")
-            self._live = True
+            # One that reconnects may be here before the end of its last connection is.
+            async with asyncio.timeout(self._greeting_timeout):
+                await self._live.acquire()
             try:
                 await self._serve(session, writer, hello)
             finally:
-                self._live = False
+                self._live.release()
         except TidegateError as error:
             _log.warning("link_closed", **error.diagnostics())
         except (OSError, EOFError, TimeoutError) as error:
