@@ -58,7 +58,12 @@ class Phase(Enum):
 
 TRANSITIONS: Final[dict[Phase, dict[type[Event], Phase]]] = {
     Phase.START: {Hello: Phase.GREETED},
-    Phase.GREETED: {Step: Phase.OPEN, Resume: Phase.OPEN, Bye: Phase.DONE},
+    Phase.GREETED: {
+        Step: Phase.OPEN,
+        Pull: Phase.OPEN,
+        Resume: Phase.OPEN,
+        Bye: Phase.DONE,
+    },
     Phase.OPEN: {
         Step: Phase.OPEN,
         Pull: Phase.OPEN,

@@ -63,6 +63,8 @@ class Measurer:
 
     def said(self, lane: Lane, token: int, micro_bits: int) -> None:
         """`token` was put into the coder for `lane`; called before the lane takes it."""
+        if token < 0:
+            return
         sums = self._sums.setdefault(lane.key, _Sums())
         sums.tokens.append(token)
         sums.coupled += micro_bits / 65536

@@ -1,0 +1,166 @@
+"""Who pays for what crossed: reservations, shares of frames, incidents.
+
+A job's worst case is reserved before it joins, so a stream never runs out midway, and it is
+committed once, when the stream ends: until then the ledger counts the whole reservation, so a crash
+never undercounts. No I/O of its own; the purse does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+
+from tidegate.coding.upload import MAX_TOKEN_BITS
+from tidegate.ledger.entries import CLOSE_BITS
+from tidegate.ledger.split import apportion
+from tidegate.serve.jobs import Job
+from tidegate.units import Bits
+
+PADDING_BITS: Final = 32
+"""Padding a token may have to pay for, at most: the smallest frame that one stream fills, twice."""
+
+WAIT_BITS: Final = 8
+"""What a step of waiting may cost: a flag, and its part of the frames that carry the flags."""
+
+OWN_PRINCIPAL: Final = "link"
+"""Who pays for what no stream can be charged with."""
+
+
+class Purse(Protocol):
+    """What the link needs of the ledger, for the edge it crosses. Every call is durable on return.
+
+    A reservation is named by a number.
+    """
+
+    def reserve(self, principal: str, bits: Bits) -> int:
+        """Hold `bits`. Raises BudgetExceededError."""
+        ...
+
+    def extend(self, reservation: int, bits: Bits) -> None:
+        """Hold `bits` more. Raises BudgetExceededError."""
+        ...
+
+    def commit(self, reservation: int, bits: Bits) -> None:
+        """Of what was held, `bits` crossed; the rest is free again."""
+        ...
+
+    def release(self, reservation: int) -> None:
+        """Nothing crossed."""
+        ...
+
+    def charge(self, principal: str, bits: Bits, reason: str) -> None:
+        """`bits` crossed that were not held, whatever the budgets say."""
+        ...
+
+
+def worst_case(job: Job, max_reasoning: int) -> Bits:
+    """More than `job` can cost, padding and one close of the link included."""
+    waits = max_reasoning if job.reasoning else 0
+    waits += job.limits.max_tokens if job.candidates > 1 else 0
+    tokens = job.limits.max_tokens * (MAX_TOKEN_BITS + PADDING_BITS)
+    return Bits(tokens + waits * WAIT_BITS + CLOSE_BITS)
+
+
+def shares(bits: int, weights: Sequence[int], rooms: Sequence[int]) -> tuple[int, ...]:
+    """Split `bits` by `weights`, no share above its room; what fits nowhere is left out.
+
+    What one stream has no room for goes to the others by the room they have.
+    """
+    first = apportion(bits, weights)
+    capped = [min(share, room) for share, room in zip(first, rooms, strict=True)]
+    free = [room - share for share, room in zip(capped, rooms, strict=True)]
+    rest = min(bits - sum(capped), sum(free))
+    if rest:
+        capped = [a + b for a, b in zip(capped, apportion(rest, free), strict=True)]
+    return tuple(capped)
+
+
+class Account:
+    """One stream's reservation and what it was charged so far."""
+
+    def __init__(self, principal: str, reservation: int, reserved: Bits) -> None:
+        self.principal = principal
+        self.reservation = reservation
+        self.reserved: int = reserved
+        self.charged = 0
+
+    @property
+    def room(self) -> int:
+        """Bits still reserved."""
+        return self.reserved - self.charged
+
+
+class Accounts:
+    """The accounts of one link. Pulled bits are covered before they cross and shared after."""
+
+    def __init__(self, purse: Purse) -> None:
+        self._purse = purse
+        self._open: set[Account] = set()
+        self._own: Account | None = None
+        self._crossing = 0
+
+    def open(self, principal: str, bits: Bits) -> Account:
+        """Reserve `bits` for a stream. Raises BudgetExceededError."""
+        account = Account(principal, self._purse.reserve(principal, bits), bits)
+        self._open.add(account)
+        return account
+
+    def cover(self, bits: int, payers: Sequence[Account]) -> None:
+        """Make sure that `bits` more can be charged, and remember that they will cross.
+
+        Without payers (a dummy) the link itself pays.
+
+        Raises:
+            BudgetExceededError: there is no room and none to be had; nothing may be pulled.
+        """
+        crossing = self._crossing + bits
+        if not payers and self._own is None:
+            self._own = self.open(OWN_PRINCIPAL, Bits(crossing))
+        accounts = [*payers, self._own] if self._own is not None else payers
+        short = crossing - sum(account.room for account in accounts)
+        if short > 0:
+            payer = accounts[-1]
+            self._purse.extend(payer.reservation, Bits(short))
+            payer.reserved += short
+        self._crossing = crossing
+
+    def share(self, bits: int, costs: Mapping[Account, int], payers: Sequence[Account]) -> None:
+        """Charge `bits` that crossed by `costs` (2**-16 bit); without any, evenly to `payers`."""
+        self._crossing -= bits
+        weights = costs or dict.fromkeys(payers, 1)
+        rest = bits - self._charge(bits, weights)
+        if self._own is not None:
+            rest -= self._charge(rest, {self._own: 1})
+            if not self._crossing:
+                self.close(self._own)
+                self._own = None
+        if rest:
+            self._purse.charge(OWN_PRINCIPAL, Bits(rest), "upload")
+
+    def incident(self, bits: Bits, payers: Sequence[Account], reason: str) -> None:
+        """Charge what an incident told an attacker."""
+        rest = bits - self._charge(bits, dict.fromkeys(payers, 1))
+        if rest:
+            self._purse.charge(OWN_PRINCIPAL, Bits(rest), reason)
+
+    def close(self, account: Account) -> Bits:
+        """Commit what was charged, free the rest; returns the charge."""
+        if account in self._open:
+            self._open.discard(account)
+            if account.charged:
+                self._purse.commit(account.reservation, Bits(account.charged))
+            else:
+                self._purse.release(account.reservation)
+        return Bits(account.charged)
+
+    def _charge(self, bits: int, weights: Mapping[Account, int]) -> int:
+        """Split `bits` among the open ones of `weights` as far as they have room; returns it."""
+        accounts = [account for account in weights if account in self._open]
+        if not accounts or not bits:
+            return 0
+        split = shares(
+            bits, [weights[account] for account in accounts], [one.room for one in accounts]
+        )
+        for account, share in zip(accounts, split, strict=True):
+            account.charged += share
+        return sum(split)

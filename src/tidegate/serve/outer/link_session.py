@@ -1,0 +1,413 @@
+"""One session of the link, seen from outside: what is granted, pulled, decoded and released.
+
+Life of a step: `_grant` puts it in the schedule (with joins and cancels); `_pull` asks for bytes
+after it, covered by reservations first; `_on_frame` takes the answer; the follower decodes in a
+thread; `_on_worked` shares the cost; `_release` tells the streams. With a weak model that is not
+exact, a step is released only when a pull sent after its echo was answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from tidegate.clock import Clock
+from tidegate.errors import LinkError, TidegateError
+from tidegate.ledger.entries import CLOSE_BITS
+from tidegate.serve.lockstep import MAX_UNSETTLED, LaneKey, Ready
+from tidegate.serve.outer.link_account import Account, Accounts
+from tidegate.serve.outer.link_follow import MICRO, Follower, StepDone, Worked
+from tidegate.serve.outer.link_settings import LinkSettings, LinkTotals
+from tidegate.serve.outer.link_stream import Stream
+from tidegate.serve.schedule import Forecast
+from tidegate.serve.telemetry import Metrics
+from tidegate.units import Bits, Seconds, bits_of
+from tidegate.wire.connection import MAX_OWED, Connection, Frame, Role
+from tidegate.wire.messages import MAX_PROMPT, Bye, Echo, Hello, Message, Pull, Resume, Step
+
+_CHUNK: Final = 1 << 16
+
+
+class LinkClosedError(LinkError):
+    """The inner half closed the connection, its one way to say that something is wrong."""
+
+    code = "link_closed"
+
+
+class LateFrameError(LinkError):
+    """A pull was not answered in time; when an answer comes is not for the inner half to choose."""
+
+    code = "late_frame"
+
+
+@dataclass(slots=True)
+class _Owed:
+    size: int
+    after: int
+    echoed: int
+    timer: asyncio.TimerHandle
+
+
+class Session:
+    """From `Hello` to the end, over one connection or, resumed, several."""
+
+    def __init__(
+        self,
+        hello: Hello,
+        follower: Follower,
+        accounts: Accounts,
+        waiting: deque[Stream],
+        settings: LinkSettings,
+        *,
+        totals: LinkTotals,
+        metrics: Metrics,
+        clock: Clock,
+        thread: Executor,
+    ) -> None:
+        self.hello = hello
+        self.released = 0
+        """Steps whose symbols were told to their streams; a resumed session starts there."""
+        self._follower = follower
+        self._accounts = accounts
+        self._waiting = waiting
+        self._settings = settings
+        self._totals = totals
+        self._metrics = metrics
+        self._clock = clock
+        self._thread = thread
+        self._live: dict[int, Stream] = {}
+        self._streams: dict[LaneKey, Stream] = {}
+        self._leaving: dict[int, tuple[Stream, ...]] = {}
+        self._grants: deque[Step] = deque()
+        self._next = 0
+        self._attach_state()
+
+    def _attach_state(self) -> None:
+        """What begins anew with each connection."""
+        self._connection = Connection(Role.OUTER)
+        self._writer: asyncio.StreamWriter | None = None
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._inbox: list[Step | Pull | Frame] = []
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._owed: deque[_Owed] = deque()
+        self._forecast = Forecast(self._settings.policy)
+        self._decoded = self.released
+        self._echoed = self.released - 1
+        self._unreleased: deque[StepDone] = deque()
+        self._arrived = 0
+        self._costs: dict[Account, int] = {}
+        self._padding = 0
+        self._heard: tuple[Seconds, int] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a stream is on the link."""
+        return bool(self._streams)
+
+    async def attach(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, resume: Resume | None
+    ) -> None:
+        """Run the session over a connection until it breaks, which is always an exception.
+
+        Raises:
+            LinkError: of what the inner half did, or did not do.
+            BudgetExceededError: a pull could not be covered.
+            OSError: of the transport.
+        """
+        self._attach_state()
+        self._writer = writer
+        self._send(self.hello)
+        if resume is not None:
+            self._send(resume)
+            self._follower.rewind(resume)
+            for step in self._grants:
+                self._schedule(msgspec.structs.replace(step, settled=resume.number))
+        tasks = [
+            asyncio.create_task(self._read(reader)),
+            asyncio.create_task(self._decode()),
+            *([asyncio.create_task(self._tick())] if self._settings.pace is not None else []),
+        ]
+        self.nudge()
+        try:
+            await asyncio.wait([self._broken, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for ended in (*tasks, self._broken):
+                if ended.done():
+                    await ended
+        finally:
+            self._stop()
+            for task in (tasks[0], *tasks[2:]):
+                task.cancel()
+            # The decoding thread cannot be interrupted, so it is waited for.
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if not self._broken.done():
+                self._broken.cancel()
+
+    def say_bye(self) -> None:
+        """Tell the inner half that nothing more will be pulled."""
+        if self._writer is not None and not self._stopping:
+            self._send(Bye())
+
+    def nudge(self) -> None:
+        """Something changed: grant and pull what can be."""
+        if self._stopping or self._writer is None or self._broken.done():
+            return
+        try:
+            self._pump()
+        except (TidegateError, OSError) as error:
+            self._broken.set_exception(error)
+
+    def lost(self, *, closed: bool) -> None:
+        """The connection is gone: charge what may have crossed, and the close if it was one."""
+        crossed = self._arrived + sum(8 * owed.size for owed in self._owed)
+        self._owed.clear()
+        self._arrived = 0
+        payers = self._payers()
+        if crossed:
+            self._accounts.share(crossed, self._costs, payers)
+        if closed:
+            self._accounts.incident(CLOSE_BITS, payers, "link_closed")
+
+    def fail(self, code: str, message: str) -> None:
+        """End every stream of the session."""
+        for stream in self._streams.values():
+            self._accounts.close(stream.account)
+            stream.fail(code, message)
+        self._streams.clear()
+        self._live.clear()
+        self._leaving.clear()
+        self._follower.forget()
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._wake.set()
+        for owed in self._owed:
+            owed.timer.cancel()
+
+    def _payers(self) -> list[Account]:
+        return [stream.account for stream in self._streams.values()]
+
+    # -- the schedule -----------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        while True:
+            granted = self._may_grant()
+            if granted:
+                self._grant()
+            pulled = False
+            if self._settings.pace is None and self._next:
+                pending = self._decoded < self._next or bool(self._unreleased)
+                stalled = self.busy and pending and not (granted or self._owed)
+                while len(self._owed) < MAX_OWED // 2:
+                    size = self._forecast.next_pull(stalled=stalled and not pulled)
+                    if size is None:
+                        break
+                    self._pull(size)
+                    pulled = True
+            if not granted and not pulled:
+                return
+
+    def _may_grant(self) -> bool:
+        policy = self._settings.policy
+        if self._next - self._decoded >= policy.window:
+            return False
+        if self._next - self.released >= MAX_UNSETTLED // 2:
+            return False
+        if any(stream.cancelled for stream in self._live.values()):
+            return True
+        room = len(self._live) < self._settings.slots
+        if not self._live and not (self._waiting and room):
+            return False
+        if self._settings.pace is not None:
+            return self._forecast.bits < 16 * self._settings.pace_bytes
+        return not self._owed or self._next - 1 - self._owed[0].after < policy.ahead
+
+    def _grant(self) -> None:
+        leaving = tuple(stream for stream in self._live.values() if stream.cancelled)
+        cancels = tuple(sorted(stream.join.slot for stream in leaving))
+        for slot in cancels:
+            del self._live[slot]
+        self._leaving[self._next] = leaving
+        joins = []
+        free = (slot for slot in range(self._settings.slots) if slot not in self._live)
+        prompts = 0
+        while self._waiting and prompts < MAX_PROMPT:
+            slot = next(free, None)
+            if slot is None:
+                break
+            stream = self._waiting.popleft()
+            stream.join = msgspec.structs.replace(stream.join, slot=slot)
+            stream.key = LaneKey(self._next, slot)
+            prompts += len(stream.join.prompt)
+            self._live[slot] = stream
+            self._streams[stream.key] = stream
+            joins.append(stream.join)
+        step = Step(self._next, self.released, cancels, tuple(joins))
+        self._next += 1
+        if self.hello.echo:
+            self._grants.append(step)
+        self._schedule(step)
+
+    def _schedule(self, step: Step) -> None:
+        self._send(step)
+        self._inbox.append(step)
+        self._wake.set()
+        waiting = sum(stream.waiting for stream in self._live.values())
+        speaking = len(self._live) - waiting
+        first = [stream for stream in self._live.values() if stream.fresh and not stream.waiting]
+        for stream in first:
+            stream.fresh = False
+        self._forecast.granted(step.number, speaking=speaking, first=bool(first))
+
+    def _pull(self, size: int) -> None:
+        self._accounts.cover(bits_of(size), self._payers())
+        pull = Pull(size)
+        self._send(pull)
+        self._inbox.append(pull)
+        self._wake.set()
+        self._forecast.pulled(size)
+        timer = asyncio.get_running_loop().call_later(self._settings.late_after, self._late)
+        self._owed.append(_Owed(size, self._next - 1, self._echoed, timer))
+
+    def _late(self) -> None:
+        if not self._broken.done():
+            self._broken.set_exception(LateFrameError("A frame came too late."))
+
+    def _send(self, message: Message) -> None:
+        if self._writer is not None:
+            self._writer.write(self._connection.send(message))
+
+    async def _tick(self) -> None:
+        while self._settings.pace is not None:
+            if len(self._owed) < MAX_OWED // 2:
+                self._pull(self._settings.pace_bytes)
+            await self._clock.sleep(self._settings.pace)
+
+    # -- what comes back --------------------------------------------------------------------------
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        while True:
+            try:
+                data = await reader.read(_CHUNK)
+            except ConnectionError:
+                data = b""
+            if not data:
+                raise LinkClosedError("The inner half closed the link.")
+            self._connection.receive(data)
+            while isinstance(frame := self._connection.next_event(), Frame):
+                self._on_frame(frame)
+            self.nudge()
+
+    def _on_frame(self, frame: Frame) -> None:
+        owed = self._owed.popleft()
+        owed.timer.cancel()
+        self._arrived += 8 * owed.size
+        self._totals.bits += 8 * owed.size
+        self._totals.frames += 1
+        self._metrics.frame(self._settings.edge, "data" if any(frame.data) else "dummy")
+        self._inbox.append(frame)
+        self._wake.set()
+        now = self._clock.monotonic()
+        if self._heard is not None and owed.after > self._heard[1]:
+            took = (now - self._heard[0]) / (owed.after - self._heard[1])
+            self._forecast.timed(Seconds(took))
+        # What comes next is timed from here only if the inner half goes on without us.
+        self._heard = (now, owed.after) if self._next - 1 > owed.after else None
+        if self.hello.echo:
+            self._release(owed.echoed)
+
+    async def _decode(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._stopping:
+            await self._wake.wait()
+            self._wake.clear()
+            going = True
+            while going and not self._stopping:
+                events, self._inbox = self._inbox, []
+                worked = await loop.run_in_executor(self._thread, self._work(events))
+                if self._stopping:
+                    return
+                self._on_worked(worked)
+                going = worked.done is not None
+                self.nudge()
+
+    def _work(self, events: list[Step | Pull | Frame]) -> Callable[[], Worked]:
+        settled = self.released
+
+        def work() -> Worked:
+            self._follower.settle(settled)
+            return self._follower.work(events)
+
+        return work
+
+    def _on_worked(self, worked: Worked) -> None:
+        for key, is_token, cost in worked.costs:
+            stream = self._streams.get(key)
+            if stream is not None:
+                self._costs[stream.account] = self._costs.get(stream.account, 0) + cost
+            self._totals.ideal += cost / MICRO
+            if is_token:
+                self._totals.tokens += 1
+                self._forecast.learned(cost / MICRO)
+        self._totals.padding += worked.padding - self._padding
+        self._metrics.padded(self._settings.edge, Bits(worked.padding - self._padding))
+        self._padding = worked.padding
+        if worked.costs:
+            self._share()
+        done = worked.done
+        if done is None:
+            return
+        self._decoded = done.number + 1
+        self._totals.steps += 1
+        self._forecast.decoded(done.number, worked.pulls, worked.unsent)
+        for said in done.said:
+            if isinstance(said.symbol, Ready) and said.key in self._streams:
+                self._streams[said.key].waiting = False
+        self._unreleased.append(done)
+        if self.hello.echo:
+            self._send(Echo(done.number, done.digest))
+            self._echoed = done.number
+        else:
+            self._release(done.number)
+
+    def _share(self) -> None:
+        if self._arrived:
+            self._accounts.share(self._arrived, self._costs, self._payers())
+            self._arrived = 0
+            self._costs = {}
+
+    def _release(self, up_to: int) -> None:
+        while self._unreleased and self._unreleased[0].number <= up_to:
+            done = self._unreleased.popleft()
+            ended = [said for said in done.said if said.ended]
+            if ended:
+                self._share()
+            for said in done.said:
+                stream = self._streams.get(said.key)
+                if stream is not None:
+                    stream.tell(said)
+            for said in ended:
+                stream = self._streams.pop(said.key, None)
+                if stream is None:
+                    continue
+                if self._live.get(said.key.slot) is stream:
+                    del self._live[said.key.slot]
+                bits = self._close(stream)
+                stream.finish(said, bits)
+            for stream in self._leaving.pop(done.number, ()):
+                if stream.key is not None and self._streams.pop(stream.key, None) is not None:
+                    self._close(stream)
+            self.released = done.number + 1
+            while self._grants and self._grants[0].number < self.released:
+                self._grants.popleft()
+
+    def _close(self, stream: Stream) -> Bits:
+        bits = self._accounts.close(stream.account)
+        self._metrics.uploaded(self._settings.edge, stream.account.principal, bits)
+        return bits

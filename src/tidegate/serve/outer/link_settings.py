@@ -1,0 +1,45 @@
+"""How the outer half runs the link, and what it counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from tidegate.serve.schedule import PullPolicy
+from tidegate.units import Seconds
+
+_LATE: Final = Seconds(120.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSettings:
+    """How the link is run. `edge` names it in metrics.
+
+    With `pace` a frame of `pace_bytes` is pulled every `pace` seconds, dummies included, and what
+    `policy` says of pulls does not matter. A frame later than `late_after` ends the session.
+    `max_reasoning` is what the inner half allows; reservations count on it.
+    """
+
+    edge: str = "inner"
+    slots: int = 64
+    policy: PullPolicy = field(default_factory=PullPolicy)
+    pace: Seconds | None = None
+    pace_bytes: int = 16
+    late_after: Seconds = _LATE
+    max_reasoning: int = 4096
+    max_resumes: int = 6
+    max_failures: int = 6
+
+
+@dataclass(slots=True)
+class LinkTotals:
+    """What crossed and what it was. `ideal` is the code length of all symbols in bits."""
+
+    bits: int = 0
+    frames: int = 0
+    padding: int = 0
+    tokens: int = 0
+    steps: int = 0
+    ideal: float = 0.0
+    incidents: int = 0
+    resumes: int = 0

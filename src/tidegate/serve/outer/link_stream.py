@@ -1,0 +1,109 @@
+"""One job on the link: what it sends inwards, and the events its reader gets."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+
+from tidegate.coding.upload import ABORT
+from tidegate.errors import ProtocolViolationError, TidegateError
+from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job
+from tidegate.serve.lockstep import LaneKey, Ready
+from tidegate.serve.outer.link_account import Account
+from tidegate.serve.outer.link_follow import Said
+from tidegate.units import Bits
+from tidegate.wire.messages import Join, Params, Step, encode
+
+
+class InvalidJobError(TidegateError):
+    """The job cannot be put on the link: something in it is out of range."""
+
+    code = "invalid_job"
+
+
+def make_join(job: Job, seed: bytes, reasoning: bytes | None, vocab_size: int) -> Join:
+    """`job` as it goes inwards, with slot 0 for now.
+
+    Raises:
+        InvalidJobError: the inner half would refuse it.
+    """
+    owner = hashlib.blake2b(job.principal.encode(), digest_size=16, person=b"tidegate.owner")
+    try:
+        join = Join(
+            slot=0,
+            prompt=job.prompt_ids,
+            seed=seed,
+            params=Params.of(job.params),
+            max_tokens=job.limits.max_tokens,
+            stop=job.limits.stop,
+            ignore_eos=job.limits.ignore_eos,
+            candidates=job.candidates,
+            owner=owner.digest(),
+            reasoning=reasoning,
+            recall=None if job.reasoning_ref is None else bytes.fromhex(job.reasoning_ref),
+        )
+        encode(Step(number=0, settled=0, joins=(join,)))
+    except (ProtocolViolationError, ValueError, TypeError) as error:
+        raise InvalidJobError("The job holds a value that is out of range.") from error
+    biased = (token for token, _ in job.params.logit_bias)
+    if max(*job.prompt_ids, *biased, 0) >= vocab_size:
+        raise InvalidJobError("The job names a token outside the vocabulary.")
+    return join
+
+
+class Stream:
+    """A job from admission to its last event. The link tells it; one reader listens."""
+
+    def __init__(self, join: Join, account: Account) -> None:
+        self.join = join
+        self.account = account
+        self.key: LaneKey | None = None
+        self.waiting = join.candidates > 1 or join.reasoning is not None
+        self.fresh = True
+        """Whether the step with its first token is still to be granted."""
+        self.cancelled = False
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._untold: list[int] = []
+        self._tokens = 0
+        self._over = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the last event has been told."""
+        return self._over
+
+    def tell(self, said: Said) -> None:
+        """A symbol was decoded and may be shown. An end is told by `finish` or `fail`."""
+        token = said.token
+        if token is not None:
+            self._tokens += 1
+            self._untold.append(token)
+        if self._untold and (said.text or said.ended):
+            self._events.put_nowait(Delta(tuple(self._untold), said.text))
+            self._untold.clear()
+
+    def finish(self, said: Said, bits: Bits) -> None:
+        """The symbol `said` ended the stream, which cost `bits`."""
+        if said.symbol == ABORT or isinstance(said.symbol, Ready) or said.reason is None:
+            self.fail("engine_error", "The model failed while it was generating.")
+            return
+        reference = None if self.join.reasoning is None else self.join.reasoning.hex()
+        self._end(Finished(said.reason, bits, self._tokens, reference))
+
+    def fail(self, code: str, message: str) -> None:
+        """The stream was aborted; what was told so far stands."""
+        self._end(Failed(code, message))
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Everything told, to the end."""
+        while True:
+            event = await self._events.get()
+            yield event
+            if not isinstance(event, Delta):
+                return
+
+    def _end(self, event: Finished | Failed) -> None:
+        if not self._over:
+            self._over = True
+            self._events.put_nowait(event)

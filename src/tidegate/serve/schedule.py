@@ -1,0 +1,155 @@
+"""When the outer half grants a step and when it pulls, from what it expects to be waiting inside.
+
+The outer half hears nothing but the frames it asks for, so it keeps a forecast: how many bits the
+symbols granted so far will have come to, by what symbols have cost. Two mistakes cost: a pull with
+less inside than its size is padded (bits), a pull too late keeps a token waiting (time).
+All positions are places in the schedule, not moments. No I/O and no clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from tidegate.units import Seconds
+
+LAG_BITS = 14.0
+"""What a range coder keeps to itself when nothing makes it finish: about one byte and the carry.
+Assumed; it only moves when pulls happen."""
+
+_LEARNING = 1 / 64
+"""Weight of the newest symbol in the running mean and variance of its cost."""
+
+
+_DELAY = Seconds(0.25)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullPolicy:
+    """What to pay for latency.
+
+    `sizes`: frame sizes in bytes, ascending. `delay`: how long a symbol may wait for others to fill
+    its frame, and at least `delay_steps` steps; symbols that only say "wait" wait `idle_factor`
+    times as long. `ahead`: steps granted after a pull that is not answered yet, so that the inner
+    half is never idle. `window`: steps granted and not yet decoded, at most.
+    """
+
+    sizes: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
+    delay: Seconds = _DELAY
+    delay_steps: int = 4
+    idle_factor: int = 4
+    ahead: int = 2
+    window: int = 64
+
+
+@dataclass(slots=True)
+class _Granted:
+    step: int
+    speaking: int
+
+
+@dataclass(slots=True)
+class _Pulled:
+    number: int
+    size: int
+
+
+class Forecast:
+    """What is expected to be inside the coder at the end of the schedule so far."""
+
+    def __init__(self, policy: PullPolicy) -> None:
+        self.policy = policy
+        self.step_time = policy.delay
+        self._mean = 4.0
+        self._variance = 9.0
+        self._ahead: deque[_Granted | _Pulled] = deque()
+        self._pulls = 0
+        self._bits = -LAG_BITS
+        self._unsure = 0
+        self._uncovered = 0.0
+        self._speaking = 0
+        self._urgent = False
+
+    @property
+    def bits(self) -> float:
+        """Bits that a frame could carry at the end of the schedule, as far as can be told."""
+        return self._bits
+
+    def granted(self, step: int, *, speaking: int, first: bool) -> None:
+        """Step `step` was granted, at which so many streams say a token and the others wait;
+        `first` if a stream's first token is among them."""
+        self._ahead.append(_Granted(step, speaking))
+        self._speaking = speaking
+        self._grow(speaking)
+        self._uncovered += 1.0 if speaking else 1.0 / self.policy.idle_factor
+        self._urgent = self._urgent or first
+
+    def pulled(self, size: int) -> None:
+        """A pull was placed after the last granted step."""
+        flushed = self._shrink(size)
+        self._ahead.append(_Pulled(self._pulls, size))
+        self._pulls += 1
+        if flushed:
+            self._uncovered = 0.0
+            self._urgent = False
+        else:
+            left = (self._bits + LAG_BITS) / max(1.0, self._mean * self._speaking)
+            self._uncovered = min(self._uncovered, left)
+
+    def decoded(self, step: int, pulls: int, unsent_bits: int) -> None:
+        """All symbols up to `step` are known; of them so many bits are in none of the first
+        `pulls` frames."""
+        while self._ahead:
+            event = self._ahead[0]
+            if event.step > step if isinstance(event, _Granted) else event.number >= pulls:
+                break
+            self._ahead.popleft()
+        self._bits = float(unsent_bits)
+        self._unsure = 0
+        for event in self._ahead:
+            if isinstance(event, _Granted):
+                self._grow(event.speaking)
+            else:
+                self._shrink(event.size)
+
+    def learned(self, bits: float) -> None:
+        """A token cost `bits`."""
+        error = bits - self._mean
+        self._mean += _LEARNING * error
+        self._variance += _LEARNING * (error * error - self._variance)
+
+    def timed(self, seconds: Seconds) -> None:
+        """A step took `seconds`, as far as can be told from outside."""
+        self.step_time = Seconds(self.step_time + 0.125 * (seconds - self.step_time))
+
+    def next_pull(self, *, stalled: bool) -> int | None:
+        """The size of the pull to place now, or None. `stalled`: nothing else will happen."""
+        policy = self.policy
+        usual = self._mean * self._speaking
+        size = max((s for s in policy.sizes if 8 * s <= usual), default=policy.sizes[0])
+        margin = 2.0 * math.sqrt(self._variance * self._unsure)
+        if self._bits >= 8 * size + margin:
+            return size
+        late = self._uncovered >= policy.delay_steps
+        late = late and self._uncovered * self.step_time >= policy.delay
+        # Where every step fills a frame, a first token is out a step later for nothing.
+        urgent = self._urgent and usual < 8 * policy.sizes[0]
+        if stalled or late or urgent:
+            needed = max(0.0, self._bits) + LAG_BITS + margin / 2
+            return next((s for s in policy.sizes if 8 * s >= needed), policy.sizes[-1])
+        return None
+
+    def _grow(self, speaking: int) -> None:
+        self._bits += self._mean * speaking
+        self._unsure += speaking
+
+    def _shrink(self, size: int) -> bool:
+        """Take a frame out; whether that empties the coder."""
+        self._bits -= 8 * size
+        if self._bits >= 0.0:
+            return False
+        # A new segment holds back its first bits.
+        self._bits = -LAG_BITS
+        self._unsure = 0
+        return True
