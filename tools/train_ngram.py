@@ -142,7 +142,7 @@ def write_tables(
             f"Counted from {tokens} tokens that SmolLM2-135M-Instruct (Apache-2.0) wrote in answer "
             f"to {len(prompts())} prompts of our own, at temperatures "
             f"{' and '.join(str(t) for t in TRAINING_TEMPERATURES)}, by tools/train_ngram.py "
-            f"({made_with}). It holds nothing of the strong model's weights."
+            f"({made_with}). It was counted from text; no weight of the strong model went into it."
         ),
         parameters=sum(table.size for name, table in tables.items() if "counts" in name),
         training_tokens=tokens,
