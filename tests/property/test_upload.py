@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate._native._kernels import ffi, lib
-from tidegate.coding.candidates import Candidates, candidates, no_candidates
-from tidegate.coding.upload import ABORT, MAX_TOKEN_BITS, UploadDecoder, UploadEncoder
+from tidegate.coding.candidates import CANDIDATES, Candidates, candidates, no_candidates
+from tidegate.coding.reference import ReferenceDecoder, ReferenceEncoder
+from tidegate.coding.upload import ABORT, MAX_TOKEN_BITS, MAX_VOCAB, UploadDecoder, UploadEncoder
 from tidegate.errors import LinkError, NonCanonicalError
-from tidegate.sampling.gumbel import Noise
+from tidegate.sampling.gumbel import Noise, Ranking
 
 VOCAB = 1000
 
@@ -212,3 +213,141 @@ def test_a_frame_of_another_size_is_refused():
 
 def test_a_frame_without_symbols_is_all_zeros():
     assert UploadEncoder(VOCAB).take_frame(16) == bytes(16)
+
+
+MOST = 2**31 - 1
+GAPS = st.one_of(
+    st.integers(0, MOST),
+    st.integers(0, 1 << 24),
+    st.sampled_from([0, 1, (1 << 12) - 1, 1 << 12, 1 << 16, 1 << 20, MOST - 1, MOST]),
+)
+
+
+@st.composite
+def extreme(draw, vocab: int) -> Candidates:
+    """Candidates no model would give: one alone, all equal, gaps that saturate, odd falls."""
+    count = draw(st.sampled_from([n for n in (1, 2, 3, 5, 127, CANDIDATES) if n <= vocab]))
+    few = draw(st.lists(GAPS, min_size=1, max_size=6))
+    gaps = sorted((few * count)[:count])
+    falls = (draw(st.lists(GAPS, min_size=1, max_size=6)) * count)[:count]
+    start = draw(st.integers(0, vocab - count))
+    ids = np.arange(start, start + count)[:: draw(st.sampled_from([1, -1]))]
+    columns = (np.ascontiguousarray(column, np.int32) for column in (ids, gaps, falls))
+    return Ranking(*columns, greedy=draw(st.booleans()))
+
+
+@st.composite
+def extreme_tokens(draw) -> tuple[int, list[tuple[Candidates, int]]]:
+    vocab = draw(st.sampled_from([1, 2, 130, 151_936, MAX_VOCAB]))
+    symbols = []
+    for _ in range(draw(st.integers(1, 12))):
+        cand = draw(extreme(vocab))
+        ids = cand.ids.tolist()
+        listed = st.sampled_from([ids[0], ids[-1], ids[len(ids) // 2]])
+        controls = st.integers(vocab, vocab + 3)
+        code = draw(st.one_of(listed, listed, st.integers(0, vocab - 1), controls))
+        # A token again and again drives the counters to their ends.
+        symbols += [(cand, code)] * draw(st.sampled_from([1, 1, 2, 40]))
+    return vocab, symbols
+
+
+@given(case=extreme_tokens(), size=st.sampled_from([1, 16]))
+@settings(max_examples=80, deadline=None)
+def test_kernel_and_definition_agree_on_extreme_candidates(case, size):
+    vocab, symbols = case
+    encoder, reference = UploadEncoder(vocab), ReferenceEncoder(vocab)
+    data = b""
+    for cand, code in symbols:
+        cost = encoder._put(cand, code)
+        reference.put_token(cand, code)
+        assert cost == reference.cost
+        assert cost <= MAX_TOKEN_BITS << 16
+        while encoder.settled_bytes() >= size:
+            data += encoder.take_frame(size)
+            assert data[-size:] == reference.take_frame(size)
+    data += encoder.take_frame(64)
+    assert data[-64:] == reference.take_frame(64)
+
+    outer, mirror = UploadDecoder(vocab), ReferenceEncoder(vocab)
+    outer.pull(0, len(data))
+    outer.receive(data)
+    decoder = ReferenceDecoder(mirror, data)
+    for cand, code in symbols:
+        assert decoder.get_token(cand) == code
+        mirror.put_token(cand, code)
+        if code <= vocab:
+            assert outer.get_token(cand) == (ABORT if code == vocab else code)
+        else:
+            with pytest.raises(NonCanonicalError, match="reserved"):
+                outer.get_token(cand)
+            return
+
+
+@given(
+    frames=st.lists(st.one_of(st.binary(min_size=8, max_size=8), st.just(bytes(8))), max_size=30),
+    kinds=st.lists(KINDS, min_size=1, max_size=40),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=100, deadline=None)
+def test_garbage_is_decoded_to_something_or_refused(frames, kinds, seed):
+    """No bit string crashes the decoder, hangs it, or makes it and the definition differ."""
+    rng = np.random.default_rng(seed)
+    decoder, mirror = UploadDecoder(VOCAB), ReferenceEncoder(VOCAB)
+    definition = ReferenceDecoder(mirror)
+    for frame in frames:
+        decoder.pull(1, len(frame))
+        decoder.receive(frame)
+        definition.feed(frame)
+    for kind in kinds:
+        symbol = scene(rng, kind, 3.0)
+        expected = decode_by_definition(definition, mirror, symbol)
+        try:
+            assert get(decoder, symbol) == expected
+        except NonCanonicalError:
+            assert expected is not None
+            assert expected > VOCAB
+            return
+        if expected is None:
+            return
+
+
+def decode_by_definition(
+    definition: ReferenceDecoder, mirror: ReferenceEncoder, symbol: Put
+) -> int | None:
+    if symbol.kind == "wait":
+        if (value := definition.get_flag(32)) is not None:
+            mirror.put_flag(32, value)
+        return value
+    if symbol.kind == "choice":
+        if (value := definition.get_number(symbol.count)) is not None:
+            mirror.put_number(value, symbol.count)
+        return value
+    if (value := definition.get_token(symbol.cand)) is not None:
+        mirror.put_token(symbol.cand, value)
+    return ABORT if value == VOCAB else value
+
+
+@given(tokens=st.lists(st.integers(0, VOCAB - 1), min_size=2, max_size=12))
+@settings(max_examples=100, deadline=None)
+def test_a_token_comes_out_as_early_as_the_definition_allows(tokens):
+    """Fed byte by byte, kernel and definition return each token at the same byte."""
+    cand = no_candidates()
+    encoder = UploadEncoder(VOCAB)
+    for token in tokens:
+        encoder.put_token(cand, token)
+    frame = encoder.take_frame(64)
+    decoder, mirror = UploadDecoder(VOCAB), ReferenceEncoder(VOCAB)
+    definition = ReferenceDecoder(mirror)
+    arriving = iter(frame)
+    for token in tokens:
+        while True:
+            value = decoder.get_token(cand)
+            assert value == definition.get_token(cand)
+            if value is not None:
+                break
+            byte = bytes([next(arriving)])
+            decoder.pull(0, 1)
+            decoder.receive(byte)
+            definition.feed(byte)
+        assert value == token
+        mirror.put_token(cand, token)
