@@ -5,3 +5,5 @@ Zone: any
 Trusts: the Python process it runs in.
 If owned: whoever can change this package decides what the process that loads it does.
 """
+
+__version__ = "0.1.0"

@@ -34,10 +34,13 @@ class Models(_Section):
     weak_dtype: Literal["bfloat16", "float32"] = "float32"
     """float32, so that the two halves' tables differ as rarely as floats allow."""
     tokenizer: str | None = None
-    """A folder with the tokenizer's files; by default the strong model's. A real outer half is given
-    one without weights."""
+    """A folder with the tokenizer's files; by default the strong model's. A real outer half is
+    given one without weights."""
     engine: Literal["transformers", "llama.cpp"] = "transformers"
     """What runs the strong model; llama.cpp reads GGUF files."""
+    parameters: Positive | None = None
+    """Of the strong model, for the budgets; by default read from its folder, which a real outer
+    half does not have."""
     threads: Positive = 2
     max_context: Positive = 4096
     """Tokens a sequence may hold; bounds the memory of the caches."""
@@ -48,17 +51,20 @@ class Link(_Section):
 
     address: str = "run/link.sock"
     """A socket's path, or host:port of a private network."""
-    token_file: Path | None = None
-    """A shared secret the inner half asks the outer one for; without it, the socket's permissions
-    are what keeps others away."""
-    max_streams: Positive = 32
-    window: Positive = 4
-    """Steps granted beyond what is decoded: enough to hide a round trip, and wasted at most once a
-    cancelled stream."""
-    deadline_ms: Positive = 60
+    secret_file: Path = Path("run/link.secret")
+    """What the inner half asks the outer one for; made on first start. Copy it where the other half
+    runs elsewhere."""
+    max_streams: Annotated[int, Field(ge=1, le=1024)] = 32
+    window: Positive = 64
+    """Steps granted beyond what is decoded; a cancelled stream wastes at most as many tokens."""
+    delay_ms: Positive = 250
     """How long a token may wait for its frame to fill before padding is paid for it."""
-    late_ms: Positive = 30_000
-    """After this long without an answer to a pull, the link is torn down as an incident."""
+    pace_ms: int = Field(default=0, ge=0)
+    """Above 0: one frame of `pace_bytes` every so often, dummies included, whatever there is to
+    say. Then the frames themselves tell nothing, and every dummy is charged."""
+    pace_bytes: Positive = 16
+    late_ms: Positive = 120_000
+    """A pull answered later than this ends the session as an incident."""
 
 
 class Outer(_Section):
@@ -67,14 +73,21 @@ class Outer(_Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     model_name: str = "tidegate"
-    key_file: Path | None = None
-    seed_key_file: Path | None = None
-    """At least 16 secret bytes that sampling seeds are derived from; made on first start."""
+    key_file: Path = Path("run/keys.json")
+    """Digests of the keys users present; `tidegate serve key` adds one."""
+    demo_key: bool = False
+    """Also accept the public key `tidegate-demo` from this host itself."""
+    seed_key_file: Path = Path("run/seed.key")
+    """32 secret bytes that sampling seeds are derived from; made on first start. Never give it to
+    the inner half."""
     chunk_interval_ms: int = Field(default=20, ge=0)
     """Answers leave at multiples of this, so that the inner half's timing is not passed on."""
     max_tokens: Positive = 1024
+    streams_per_principal: Positive = 32
+    open_metrics: bool = False
     ledger: Path = Path("run/outer-ledger.sqlite")
-    principals: tuple[str, ...] = ()
+    record: Path | None = None
+    """Where to write, outside, which tokens each answer was: for the demo."""
 
 
 class Inner(_Section):
@@ -84,6 +97,9 @@ class Inner(_Section):
     reasoning_start: str | None = None
     reasoning_end: str | None = None
     """Delimiters between which the model thinks; what it thinks stays inside."""
+    reasoning_tokens: Positive = 4096
+    reviewers: tuple[str, ...] = ()
+    """Hex digests of the credentials of people who may read reasoning inside."""
     measurements: Path | None = None
     """Where to write, inside, what each token cost and what it would have cost: for the demo."""
 
@@ -93,6 +109,9 @@ class Budget(_Section):
 
     profile: str = "demo"
     zones: tuple[str, ...] = ("inner", "outside")
+    """Innermost first; every step between neighbours has a cap of its own."""
+    homes: dict[str, str] = {}
+    """Zone of each principal who is not in the outermost one."""
 
 
 class Settings(BaseSettings):

@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 
 from tidegate import __version__
-from tidegate.cli import bench, demo, models, serve
+from tidegate.cli import bench, models, serve
+from tidegate.cli.demo import demo
 from tidegate.errors import TidegateError
 
 app = typer.Typer(
@@ -17,7 +18,7 @@ app = typer.Typer(
     help="Keeps a model's weights from leaving: users keep the OpenAI API, the machines that hold "
     "the weights send out a few bits a token, and a ledger charges every one.",
 )
-app.command()(demo.demo)
+app.command()(demo)
 app.add_typer(serve.app, name="serve")
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")

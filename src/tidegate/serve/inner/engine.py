@@ -19,7 +19,7 @@ from tidegate.serve.finish import Rules
 from tidegate.serve.inner.generate import MODEL_FAILURES, Generator, Scorer, by_likelihood
 from tidegate.serve.inner.reasoning import ReasoningStore, Thinking
 from tidegate.serve.jobs import Limits
-from tidegate.serve.lockstep import CODER, WAIT, Lane, LaneKey, Lockstep, Ready, Symbol
+from tidegate.serve.lockstep import CODER, WAIT, Lane, Lockstep, Ready, Symbol
 from tidegate.units import MicroBits
 from tidegate.wire.messages import PROTOCOL_VERSION, Echo, Hello, Resume, Step
 
@@ -37,7 +37,7 @@ class Observer(Protocol):
         """`token` (or ABORT) was put into the coder; `lane` has not taken it yet."""
         ...
 
-    def ended(self, key: LaneKey) -> None:
+    def ended(self, lane: Lane) -> None:
         """The stream is over."""
         ...
 
@@ -159,7 +159,7 @@ class InnerEngine:
                 self._observer.said(lane, symbol, cost)
             outcome = lockstep.observe(lane, symbol)
             if self._observer is not None and outcome.ended:
-                self._observer.ended(lane.key)
+                self._observer.ended(lane)
         if hello.echo:
             self._past[step.number] = done
             self._digests[step.number] = lockstep.digest()

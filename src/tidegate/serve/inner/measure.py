@@ -17,6 +17,7 @@ import numpy as np
 
 from tidegate.models.port import F32Array, Model, ModelInfo
 from tidegate.sampling.filters import mask_scores, shift_logits
+from tidegate.sampling.seed import commitment
 from tidegate.serve.inner.generate import TRACKS
 from tidegate.serve.lockstep import Lane, LaneKey
 
@@ -25,10 +26,9 @@ SHARPNESS = (0.6, 0.8, 1.0, 1.25, 1.6)
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One finished stream; bits. `plain` holds one sum for each of SHARPNESS."""
+    """One finished stream; bits. `seed` commits to its seed, `plain` has a sum a SHARPNESS."""
 
-    step: int
-    slot: int
+    seed: str
     tokens: tuple[int, ...]
     coupled: float
     plain: tuple[float, ...]
@@ -86,20 +86,21 @@ class Measurer:
         log_p_A = log_p_V[alive_V]
         sums.kl += float(np.exp(log_p_A) @ (log_p_A - log_q_V[alive_V])) / np.log(2)
 
-    def ended(self, key: LaneKey) -> None:
+    def ended(self, lane: Lane) -> None:
         """The stream is over; its row is on disk when this returns."""
-        sums = self._sums.pop(key, None)
+        sums = self._sums.pop(lane.key, None)
         if sums is None:
             return
-        row = Row(*key, tuple(sums.tokens), sums.coupled, tuple(sums.plain), sums.kl)
+        seed = commitment(lane.join.seed).hex()
+        row = Row(seed, tuple(sums.tokens), sums.coupled, tuple(sums.plain), sums.kl)
         self._file.write(msgspec.json.encode(row).decode() + "\n")
         self._file.flush()
 
 
-def read(path: Path) -> dict[LaneKey, Row]:
-    """The rows of a file by stream. Raises OSError or msgspec.DecodeError."""
+def read(path: Path) -> dict[str, Row]:
+    """The rows of a file by seed commitment. Raises OSError or msgspec.DecodeError."""
     rows = [msgspec.json.decode(line, type=Row) for line in path.read_bytes().splitlines()]
-    return {LaneKey(row.step, row.slot): row for row in rows}
+    return {row.seed: row for row in rows}
 
 
 class _Remembering:

@@ -1,0 +1,143 @@
+"""The outer half, built from settings and run until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+
+import uvicorn
+
+from tidegate.cli import parts
+from tidegate.cli.ground import host_port, open_ledger, secret_bytes
+from tidegate.cli.purse import LedgerPurse
+from tidegate.cli.record import RecordingEngine
+from tidegate.clock import SystemClock
+from tidegate.config import Settings
+from tidegate.errors import ConfigError
+from tidegate.ledger import Ledger
+from tidegate.ledger.budgets import edge_between, edges_along
+from tidegate.models.port import Model, Tokenizer
+from tidegate.sampling.seed import SeedService
+from tidegate.serve.jobs import Engine
+from tidegate.serve.outer.app import create_app
+from tidegate.serve.outer.http_server import server_config
+from tidegate.serve.outer.http_settings import HttpSettings, ServedModel
+from tidegate.serve.outer.keys import Keyring
+from tidegate.serve.outer.link import Connect, LinkEngine
+from tidegate.serve.outer.link_settings import LinkSettings
+from tidegate.serve.schedule import PullPolicy
+from tidegate.serve.telemetry import Metrics, make_logger
+from tidegate.units import Seconds
+
+DEMO_KEY = "tidegate-demo"
+"""Public; accepted from the host itself only, and only where settings say so."""
+
+
+async def run_outer(settings: Settings, stop: asyncio.Event, ready: Callable[[int], None]) -> None:
+    """Serve the API until `stop`; `ready` is called with the port. Raises TidegateError."""
+    tokenizer = parts.load_tokenizer(settings.models)
+    weak = parts.weak_model(settings.models)
+    ledger = open_ledger(settings.outer.ledger, settings, parts.strong_parameters(settings.models))
+    seeds = SeedService(secret_bytes(settings.outer.seed_key_file))
+    metrics, clock = Metrics(), SystemClock()
+    link = link_engine(settings, weak, tokenizer, seeds, ledger, metrics)
+    async with link:
+        engine: Engine = link
+        if settings.outer.record is not None:
+            engine = RecordingEngine(link, seeds, settings.outer.record)
+        app = create_app(
+            engine=engine,
+            tokenizer=tokenizer,
+            keys=keyring(settings),
+            model=ServedModel(
+                id=settings.outer.model_name,
+                created=int(clock.now()),
+                context_length=min(settings.models.max_context, weak.context_length),
+                vocab_size=weak.vocab_size,
+                fingerprint="tg_" + tokenizer.fingerprint[:12],
+            ),
+            ledger=ledger,
+            edges=edges_along(settings.budget.zones),
+            settings=http_settings(settings),
+            clock=clock,
+            metrics=metrics,
+            log=make_logger(sys.stderr, clock),
+        )
+        config = server_config(
+            app, host=settings.outer.host, port=settings.outer.port, log_stream=sys.stderr
+        )
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve())
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.02)
+        if server.started:
+            ready(server.servers[0].sockets[0].getsockname()[1])
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+        stopping.cancel()
+
+
+def link_engine(
+    settings: Settings,
+    weak: Model,
+    tokenizer: Tokenizer,
+    seeds: SeedService,
+    ledger: Ledger,
+    metrics: Metrics,
+) -> LinkEngine:
+    """The outer end of the link."""
+    link, budget = settings.link, settings.budget
+    return LinkEngine(
+        connector(link.address),
+        secret_bytes(link.secret_file),
+        weak,
+        tokenizer,
+        seeds,
+        LedgerPurse(ledger, budget.zones, budget.homes),
+        SystemClock(),
+        metrics,
+        LinkSettings(
+            edge=edge_between(*budget.zones[:2]),
+            slots=link.max_streams,
+            policy=PullPolicy(delay=Seconds(link.delay_ms / 1000), window=link.window),
+            pace=Seconds(link.pace_ms / 1000) if link.pace_ms else None,
+            pace_bytes=link.pace_bytes,
+            late_after=Seconds(link.late_ms / 1000),
+            max_reasoning=settings.inner.reasoning_tokens,
+        ),
+    )
+
+
+def http_settings(settings: Settings) -> HttpSettings:
+    """The HTTP side's part of the settings."""
+    outer = settings.outer
+    return HttpSettings(
+        max_tokens=outer.max_tokens,
+        chunk_interval=Seconds(outer.chunk_interval_ms / 1000),
+        streams_per_principal=outer.streams_per_principal,
+        open_metrics=outer.open_metrics,
+    )
+
+
+def keyring(settings: Settings) -> Keyring:
+    """The keys that are accepted. Raises ConfigError when that would be none."""
+    path = settings.outer.key_file
+    keys = Keyring.read(path) if path.exists() else Keyring.empty()
+    if settings.outer.demo_key:
+        keys = keys.with_key(DEMO_KEY, "demo", scopes=("infer", "metrics"), loopback_only=True)
+    if not keys.keys:
+        raise ConfigError(
+            f"nobody could use this: {path} holds no key. Make one with `tidegate serve key NAME`."
+        )
+    return keys
+
+
+def connector(address: str) -> Connect:
+    """Opens connections to a socket path or to host:port. Raises ConfigError for neither."""
+    host, port = host_port(address)
+    if host is None:
+        return lambda: asyncio.open_unix_connection(address)
+    return lambda: asyncio.open_connection(host, port)

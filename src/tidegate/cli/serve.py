@@ -1,0 +1,139 @@
+"""`tidegate serve`: both halves as two processes, or one of them, until interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tidegate.cli import parts
+from tidegate.cli.ground import secret_bytes
+from tidegate.cli.progress import bars
+from tidegate.cli.servers import Servers
+from tidegate.config import Settings, load
+
+app = typer.Typer(
+    help="Keep serving. Without a command: both halves, as two processes of this host.",
+    invoke_without_command=True,
+)
+
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option("--settings", help="A TOML file; `docs/quickstart.md` lists its keys."),
+]
+Pair = Annotated[str | None, typer.Option(help="smollm2 or qwen; sets the [models] section.")]
+
+
+def settings_of(path: Path | None, pair: str | None) -> Settings:
+    """Settings from file and environment, with a pair's models. Raises ConfigError."""
+    settings = load(path)
+    if pair is not None:
+        settings = settings.model_copy(update={"models": parts.pair(pair)})
+    return settings
+
+
+@app.callback()
+def serve(
+    context: typer.Context,
+    settings: SettingsFile = None,
+    pair: Pair = None,
+    port: Annotated[int | None, typer.Option(help="Port of the API; 0 picks a free one.")] = None,
+    demo_key: Annotated[
+        bool, typer.Option(help="Accept the public key `tidegate-demo` from this host.")
+    ] = False,
+) -> None:
+    """Run the inner and the outer half until interrupted."""
+    if context.invoked_subcommand is not None:
+        return
+    chosen = settings_of(settings, pair)
+    update: dict[str, object] = {"demo_key": demo_key or chosen.outer.demo_key}
+    if port is not None:
+        update["port"] = port
+    chosen = chosen.model_copy(update={"outer": chosen.outer.model_copy(update=update)})
+    console = Console(stderr=True)
+    with bars() as progress:
+        parts.fetch_all(chosen.models, progress)
+    with Servers(chosen, Path("run")) as servers:
+        console.print("starting both halves (the first start loads the models) …")
+        url = servers.wait_ready()
+        console.print(f"serving [bold]{url}[/bold] as model {chosen.outer.model_name!r}")
+        console.print("stop with Ctrl-C; logs are in run/inner.log and run/outer.log")
+        servers.wait_ended()
+
+
+@app.command()
+def inner(settings: SettingsFile = None, pair: Pair = None) -> None:
+    """Run the half beside the weights."""
+    from tidegate.cli.half_inner import run_inner
+
+    chosen = settings_of(settings, pair)
+    _until_stopped(lambda stop: run_inner(chosen, stop))
+
+
+@app.command()
+def outer(
+    settings: SettingsFile = None,
+    pair: Pair = None,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Write the port here once requests are answered.")
+    ] = None,
+) -> None:
+    """Run the half that faces users."""
+    from tidegate.cli.half_outer import run_outer
+
+    def ready(port: int) -> None:
+        if ready_file is not None:
+            ready_file.write_text(str(port))
+
+    chosen = settings_of(settings, pair)
+    _until_stopped(lambda stop: run_outer(chosen, stop, ready))
+
+
+@app.command()
+def key(
+    principal: Annotated[str, typer.Argument(help="Who will use it; budgets go by this name.")],
+    settings: SettingsFile = None,
+    metrics: Annotated[bool, typer.Option(help="Let the key read /metrics too.")] = False,
+) -> None:
+    """Make a key for somebody and print it, this once; restart the outer half to accept it."""
+    from tidegate.serve.outer.keys import Keyring, mint_key
+
+    path = load(settings).outer.key_file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ring = Keyring.read(path) if path.exists() else Keyring.empty()
+    fresh = mint_key()
+    ring = ring.with_key(fresh, principal, scopes=("infer", "metrics") if metrics else ("infer",))
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_bytes(ring.encode())
+    temporary.replace(path)
+    typer.echo(fresh)
+
+
+@app.command()
+def secrets(settings: SettingsFile = None) -> None:
+    """Make the link's and the seeds' secret files where missing, and print where they are."""
+    chosen = load(settings)
+    for path in (chosen.link.secret_file, chosen.outer.seed_key_file):
+        secret_bytes(path)
+        typer.echo(str(path))
+
+
+def _until_stopped(run: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+    async def body() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        await run(stop)
+
+    asyncio.run(body())
+    sys.stdout.flush()

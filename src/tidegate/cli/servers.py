@@ -1,0 +1,117 @@
+"""The two halves as child processes: started, awaited, ended, with their logs in files."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from tidegate.cli.toml import to_toml
+from tidegate.config import Settings
+from tidegate.errors import ConfigError
+
+PATIENCE = 300.0
+"""Seconds the halves may take to load their models."""
+
+
+class Servers:
+    """Context manager over the two processes. `folder` gets settings, logs and the ready file."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._logs: list[IO[bytes]] = []
+
+    def __enter__(self) -> Servers:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._ready_file.unlink(missing_ok=True)
+        file = self._folder / "settings.toml"
+        file.write_text(to_toml(self._settings))
+        for half, more in (("inner", []), ("outer", ["--ready-file", str(self._ready_file)])):
+            log = (self._folder / f"{half}.log").open("ab")
+            self._logs.append(log)
+            command = [sys.executable, "-m", "tidegate", "serve", half, "--settings", str(file)]
+            # A process group of their own: Ctrl-C reaches this process, which ends them in order.
+            self._children[half] = subprocess.Popen(  # noqa: S603
+                [*command, *more],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for half in ("outer", "inner"):
+            self._end(self._children[half])
+        for log in self._logs:
+            log.close()
+
+    @property
+    def _ready_file(self) -> Path:
+        return self._folder / "ready"
+
+    def pid(self, half: str) -> int:
+        """Process id of "inner" or "outer"."""
+        return self._children[half].pid
+
+    def wait_ready(self) -> str:
+        """The API's base URL, once it answers. Raises ConfigError if a half ends or is too slow."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            self._check()
+            port = self._ready_file.read_text() if self._ready_file.exists() else ""
+            if port and _healthy(self._settings.outer.host, int(port)):
+                return f"http://{self._settings.outer.host}:{port}/v1"
+            time.sleep(0.1)
+        raise ConfigError(f"the halves were not ready after {PATIENCE:.0f} s; see {self._folder}")
+
+    def wait_ended(self) -> None:
+        """Until a half ends, which is an error, or the user interrupts. Raises ConfigError."""
+        try:
+            while True:
+                self._check()
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            return
+
+    def _check(self) -> None:
+        for half, child in self._children.items():
+            if child.poll() is not None:
+                lines = (self._folder / f"{half}.log").read_text(errors="replace").splitlines()
+                said = "\n".join(lines[-8:])
+                raise ConfigError(f"the {half} half ended ({child.returncode}):\n{said}")
+
+    @staticmethod
+    def _end(child: subprocess.Popen[bytes]) -> None:
+        if child.poll() is None:
+            child.send_signal(signal.SIGTERM)
+            try:
+                child.wait(20)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def _healthy(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=5)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
