@@ -18,8 +18,12 @@ LAG_BITS = 14.0
 """What a range coder keeps to itself when nothing makes it finish: about one byte and the carry.
 Assumed; it only moves when pulls happen."""
 
-_LEARNING = 1 / 64
-"""Weight of the newest symbol in the running mean and variance of its cost."""
+_MEMORY = 64
+"""Symbols over which the mean and variance of a token's cost are taken."""
+
+_FIRST_MEAN = 1.5
+_FIRST_VARIANCE = 9.0
+"""Bits a token and their square, before any is known: low, since a pull too early is padded."""
 
 
 _DELAY = Seconds(0.25)
@@ -61,8 +65,9 @@ class Forecast:
     def __init__(self, policy: PullPolicy) -> None:
         self.policy = policy
         self.step_time = policy.delay
-        self._mean = 4.0
-        self._variance = 9.0
+        self._mean = _FIRST_MEAN
+        self._variance = _FIRST_VARIANCE
+        self._learned = 8
         self._ahead: deque[_Granted | _Pulled] = deque()
         self._pulls = 0
         self._bits = -LAG_BITS
@@ -115,9 +120,10 @@ class Forecast:
 
     def learned(self, bits: float) -> None:
         """A token cost `bits`."""
+        self._learned = min(_MEMORY, self._learned + 1)
         error = bits - self._mean
-        self._mean += _LEARNING * error
-        self._variance += _LEARNING * (error * error - self._variance)
+        self._mean += error / self._learned
+        self._variance += (error * error - self._variance) / self._learned
 
     def timed(self, seconds: Seconds) -> None:
         """A step took `seconds`, as far as can be told from outside."""
@@ -131,11 +137,11 @@ class Forecast:
         margin = 2.0 * math.sqrt(self._variance * self._unsure)
         if self._bits >= 8 * size + margin:
             return size
+        # Where frames fill by themselves every other step, hurrying gains a step and costs a frame.
+        flowing = 2 * usual >= 8 * policy.sizes[0]
         late = self._uncovered >= policy.delay_steps
         late = late and self._uncovered * self.step_time >= policy.delay
-        # Where every step fills a frame, a first token is out a step later for nothing.
-        urgent = self._urgent and usual < 8 * policy.sizes[0]
-        if stalled or late or urgent:
+        if stalled or ((late or self._urgent) and not flowing):
             needed = max(0.0, self._bits) + LAG_BITS + margin / 2
             return next((s for s in policy.sizes if 8 * s >= needed), policy.sizes[-1])
         return None

@@ -96,6 +96,7 @@ class Session:
         self._inbox: list[Step | Pull | Frame] = []
         self._wake = asyncio.Event()
         self._stopping = False
+        self._idle = True
         self._owed: deque[_Owed] = deque()
         self._forecast = Forecast(self._settings.policy)
         self._decoded = self.released
@@ -127,6 +128,8 @@ class Session:
         if resume is not None:
             self._send(resume)
             self._follower.rewind(resume)
+            for stream in self._streams.values():
+                stream.rewind()
             for step in self._grants:
                 self._schedule(msgspec.structs.replace(step, settled=resume.number))
         tasks = [
@@ -203,7 +206,7 @@ class Session:
             pulled = False
             if self._settings.pace is None and self._next:
                 pending = self._decoded < self._next or bool(self._unreleased)
-                stalled = self.busy and pending and not (granted or self._owed)
+                stalled = self.busy and pending and self._idle and not (granted or self._owed)
                 while len(self._owed) < MAX_OWED // 2:
                     size = self._forecast.next_pull(stalled=stalled and not pulled)
                     if size is None:
@@ -222,7 +225,8 @@ class Session:
         if any(stream.cancelled for stream in self._live.values()):
             return True
         room = len(self._live) < self._settings.slots
-        if not self._live and not (self._waiting and room):
+        going = any(not stream.spoken for stream in self._live.values())
+        if not (going or (self._waiting and room)):
             return False
         if self._settings.pace is not None:
             return self._forecast.bits < 16 * self._settings.pace_bytes
@@ -256,21 +260,20 @@ class Session:
 
     def _schedule(self, step: Step) -> None:
         self._send(step)
-        self._inbox.append(step)
-        self._wake.set()
-        waiting = sum(stream.waiting for stream in self._live.values())
-        speaking = len(self._live) - waiting
-        first = [stream for stream in self._live.values() if stream.fresh and not stream.waiting]
-        for stream in first:
-            stream.fresh = False
-        self._forecast.granted(step.number, speaking=speaking, first=bool(first))
+        self._hand_over(step)
+        speaking, first = 0, False
+        for stream in self._live.values():
+            if not (stream.waiting or stream.spoken):
+                speaking += 1
+                first = first or not stream.granted
+                stream.granted += 1
+        self._forecast.granted(step.number, speaking=speaking, first=first)
 
     def _pull(self, size: int) -> None:
         self._accounts.cover(bits_of(size), self._payers())
         pull = Pull(size)
         self._send(pull)
-        self._inbox.append(pull)
-        self._wake.set()
+        self._hand_over(pull)
         self._forecast.pulled(size)
         timer = asyncio.get_running_loop().call_later(self._settings.late_after, self._late)
         self._owed.append(_Owed(size, self._next - 1, self._echoed, timer))
@@ -278,6 +281,11 @@ class Session:
     def _late(self) -> None:
         if not self._broken.done():
             self._broken.set_exception(LateFrameError("A frame came too late."))
+
+    def _hand_over(self, event: Step | Pull | Frame) -> None:
+        self._inbox.append(event)
+        self._idle = False
+        self._wake.set()
 
     def _send(self, message: Message) -> None:
         if self._writer is not None:
@@ -311,8 +319,7 @@ class Session:
         self._totals.bits += 8 * owed.size
         self._totals.frames += 1
         self._metrics.frame(self._settings.edge, "data" if any(frame.data) else "dummy")
-        self._inbox.append(frame)
-        self._wake.set()
+        self._hand_over(frame)
         now = self._clock.monotonic()
         if self._heard is not None and owed.after > self._heard[1]:
             took = (now - self._heard[0]) / (owed.after - self._heard[1])
@@ -327,14 +334,14 @@ class Session:
         while not self._stopping:
             await self._wake.wait()
             self._wake.clear()
-            going = True
-            while going and not self._stopping:
+            self._idle = False
+            while not (self._stopping or self._idle):
                 events, self._inbox = self._inbox, []
                 worked = await loop.run_in_executor(self._thread, self._work(events))
                 if self._stopping:
                     return
                 self._on_worked(worked)
-                going = worked.done is not None
+                self._idle = worked.done is None and not self._inbox
                 self.nudge()
 
     def _work(self, events: list[Step | Pull | Frame]) -> Callable[[], Worked]:

@@ -60,9 +60,9 @@ class Stream:
         self.account = account
         self.key: LaneKey | None = None
         self.waiting = join.candidates > 1 or join.reasoning is not None
-        self.fresh = True
-        """Whether the step with its first token is still to be granted."""
         self.cancelled = False
+        self.granted = 0
+        """Steps granted at which it was known to say a token."""
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._untold: list[int] = []
         self._tokens = 0
@@ -72,6 +72,15 @@ class Stream:
     def over(self) -> bool:
         """Whether the last event has been told."""
         return self._over
+
+    @property
+    def spoken(self) -> bool:
+        """Whether all the tokens it may say are in steps granted already."""
+        return self.granted >= self.join.max_tokens
+
+    def rewind(self) -> None:
+        """Only what was told has been granted; the rest will be granted again."""
+        self.granted = self._tokens
 
     def tell(self, said: Said) -> None:
         """A symbol was decoded and may be shown. An end is told by `finish` or `fail`."""
