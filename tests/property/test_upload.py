@@ -143,7 +143,7 @@ def test_an_honest_transcript_decodes():
 @given(position=st.integers(0, 10_000), mask=st.integers(1, 255))
 @settings(max_examples=300, deadline=None)
 def test_a_changed_byte_is_another_answer_or_refused_never_slack(position, mask):
-    """No byte can be changed without changing a token: what differs and decodes equal is refused."""
+    """A frame that differs and decodes to the same tokens is refused."""
     symbols, frames = transcript()
     index, offset = divmod(position % sum(map(len, frames)), 16)
     changed = bytearray(frames[index])

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from tidegate._native._kernels import ffi, lib
 from tidegate.coding.candidates import CANDIDATES, no_candidates
-from tidegate.coding.reference import (
+from tidegate.coding.reference import ReferenceEncoder
+from tidegate.coding.symbol_model import (
     ONE,
     Counter,
     Model,
     Prepared,
-    ReferenceEncoder,
     exp_down,
     level,
     log_mass,
