@@ -7,6 +7,7 @@ the engine reports each symbol.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,9 @@ class Row(msgspec.Struct, frozen=True):
     coupled: float
     plain: tuple[float, ...]
     kl: float
+
+
+LN2 = math.log(2)
 
 
 @dataclass(slots=True)
@@ -76,15 +80,15 @@ class Measurer:
         weak_V = shift_logits(weak_V, lane.params, lane.penalties)
         for index, sharpness in enumerate(SHARPNESS):
             log_q = _log_softmax(weak_V * np.float32(sharpness))
-            sums.plain[index] -= float(log_q[token]) / np.log(2)
+            sums.plain[index] -= float(log_q[token]) / LN2
         log_q_V = _log_softmax(weak_V)
         if lane.params.temperature == 0:
-            sums.kl -= float(log_q_V[token]) / np.log(2)
+            sums.kl -= float(log_q_V[token]) / LN2
             return
         log_p_V = _log_softmax(scores_V)
         alive_V = np.isfinite(log_p_V)
         log_p_A = log_p_V[alive_V]
-        sums.kl += float(np.exp(log_p_A) @ (log_p_A - log_q_V[alive_V])) / np.log(2)
+        sums.kl += float(np.exp(log_p_A) @ (log_p_A - log_q_V[alive_V])) / LN2
 
     def ended(self, lane: Lane) -> None:
         """The stream is over; its row is on disk when this returns."""
