@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import safetensors.numpy
 
@@ -44,6 +45,50 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             weight.mul_(3.0)  # spreads the logits, so that a wrong mask is seen
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random-weight Llama of about the same shape as GGUF, without a vocabulary."""
+    gguf = pytest.importorskip("gguf", reason="needs tidegate[torch] to write GGUF")
+    path = tmp_path_factory.mktemp("tiny-gguf") / "tiny.gguf"
+    size, wide, heads, kv_heads = 96, 128, 6, 2  # llama.cpp wants rows in multiples of 32
+    head = size // heads
+    noise = np.random.default_rng(7)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(TINY["num_hidden_layers"])
+    writer.add_context_length(TINY["max_position_embeddings"])
+    writer.add_embedding_length(size)
+    writer.add_feed_forward_length(wide)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_rope_dimension_count(head)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_vocab_size(TINY["vocab_size"])
+    writer.add_tokenizer_model("no_vocab")
+    shapes = {"token_embd": (TINY["vocab_size"], size), "output": (TINY["vocab_size"], size)}
+    norms = ["output_norm"]
+    for layer in range(TINY["num_hidden_layers"]):
+        block = f"blk.{layer}."
+        norms += [block + "attn_norm", block + "ffn_norm"]
+        shapes |= {
+            block + "attn_q": (size, size),
+            block + "attn_k": (kv_heads * head, size),
+            block + "attn_v": (kv_heads * head, size),
+            block + "attn_output": (size, size),
+            block + "ffn_gate": (wide, size),
+            block + "ffn_up": (wide, size),
+            block + "ffn_down": (size, wide),
+        }
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", noise.normal(0, 0.1, shape).astype(np.float32))
+    for name in norms:
+        writer.add_tensor(f"{name}.weight", np.ones(size, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
 
 
 @dataclass(frozen=True)
@@ -103,7 +148,7 @@ def open_model(request: pytest.FixtureRequest) -> Adapter:
         from tidegate.models import llamacpp
 
         gguf = request.getfixturevalue("tiny_gguf")
-        return Adapter(lambda: llamacpp.load(gguf, threads=1), 0.01)
+        return Adapter(lambda: llamacpp.load(gguf, threads=1, cells=2048, sequences=16), 0.05)
     folder = request.getfixturevalue("tiny_folder")
     from tidegate.models import transformers_torch
 
