@@ -40,44 +40,71 @@ async def run_outer(settings: Settings, stop: asyncio.Event, ready: Callable[[in
     weak = parts.weak_model(settings.models)
     ledger = open_ledger(settings.outer.ledger, settings, parts.strong_parameters(settings.models))
     seeds = SeedService(secret_bytes(settings.outer.seed_key_file))
-    metrics, clock = Metrics(), SystemClock()
+    metrics = Metrics()
     link = link_engine(settings, weak, tokenizer, seeds, ledger, metrics)
     async with link:
         engine: Engine = link
         if settings.outer.record is not None:
             engine = RecordingEngine(link, seeds, settings.outer.record)
-        app = create_app(
-            engine=engine,
-            tokenizer=tokenizer,
-            keys=keyring(settings),
-            model=ServedModel(
-                id=settings.outer.model_name,
-                created=int(clock.now()),
-                context_length=min(settings.models.max_context, weak.context_length),
-                vocab_size=weak.vocab_size,
-                fingerprint="tg_" + tokenizer.fingerprint[:12],
-            ),
-            ledger=ledger,
-            edges=edges_along(settings.budget.zones),
-            settings=http_settings(settings),
-            clock=clock,
-            metrics=metrics,
-            log=make_logger(sys.stderr, clock),
+        await serve_api(
+            settings,
+            engine,
+            tokenizer,
+            ledger,
+            metrics,
+            context_length=weak.context_length,
+            vocab_size=weak.vocab_size,
+            stop=stop,
+            ready=ready,
         )
-        config = server_config(
-            app, host=settings.outer.host, port=settings.outer.port, log_stream=sys.stderr
-        )
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve())
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.02)
-        if server.started:
-            ready(server.servers[0].sockets[0].getsockname()[1])
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        server.should_exit = True
-        await serving
-        stopping.cancel()
+
+
+async def serve_api(
+    settings: Settings,
+    engine: Engine,
+    tokenizer: Tokenizer,
+    ledger: Ledger,
+    metrics: Metrics,
+    *,
+    context_length: int,
+    vocab_size: int,
+    stop: asyncio.Event,
+    ready: Callable[[int], None],
+) -> None:
+    """Serve the OpenAI API over `engine` until `stop`. Raises ConfigError."""
+    clock = SystemClock()
+    app = create_app(
+        engine=engine,
+        tokenizer=tokenizer,
+        keys=keyring(settings),
+        model=ServedModel(
+            id=settings.outer.model_name,
+            created=int(clock.now()),
+            context_length=min(settings.models.max_context, context_length),
+            vocab_size=vocab_size,
+            fingerprint="tg_" + tokenizer.fingerprint[:12],
+        ),
+        ledger=ledger,
+        edges=edges_along(settings.budget.zones),
+        settings=http_settings(settings),
+        clock=clock,
+        metrics=metrics,
+        log=make_logger(sys.stderr, clock),
+    )
+    config = server_config(
+        app, host=settings.outer.host, port=settings.outer.port, log_stream=sys.stderr
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.02)
+    if server.started:
+        ready(server.servers[0].sockets[0].getsockname()[1])
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    await serving
+    stopping.cancel()
 
 
 def link_engine(

@@ -88,12 +88,23 @@ def outer(
     """Run the half that faces users."""
     from tidegate.cli.half_outer import run_outer
 
-    def ready(port: int) -> None:
-        if ready_file is not None:
-            ready_file.write_text(str(port))
+    chosen = settings_of(settings, pair)
+    _until_stopped(lambda stop: run_outer(chosen, stop, _announce(ready_file)))
+
+
+@app.command(hidden=True)
+def direct(
+    settings: SettingsFile = None,
+    pair: Pair = None,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Write the port here once requests are answered.")
+    ] = None,
+) -> None:
+    """Serve the strong model without a link: a baseline for `tidegate bench serve`, no more."""
+    from tidegate.cli.half_direct import run_direct
 
     chosen = settings_of(settings, pair)
-    _until_stopped(lambda stop: run_outer(chosen, stop, ready))
+    _until_stopped(lambda stop: run_direct(chosen, stop, _announce(ready_file)))
 
 
 @app.command()
@@ -123,6 +134,14 @@ def secrets(settings: SettingsFile = None) -> None:
     for path in (chosen.link.secret_file, chosen.outer.seed_key_file):
         secret_bytes(path)
         typer.echo(str(path))
+
+
+def _announce(ready_file: Path | None) -> Callable[[int], None]:
+    def ready(port: int) -> None:
+        if ready_file is not None:
+            ready_file.write_text(str(port))
+
+    return ready
 
 
 def _until_stopped(run: Callable[[asyncio.Event], Awaitable[None]]) -> None:

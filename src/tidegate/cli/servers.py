@@ -21,9 +21,15 @@ PATIENCE = 300.0
 
 
 class Servers:
-    """Context manager over the two processes. `folder` gets settings, logs and the ready file."""
+    """Context manager over the processes. `folder` gets settings, logs and the ready file.
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    `halves` are started in order and ended in reverse; the last one says when it is ready.
+    """
+
+    def __init__(
+        self, settings: Settings, folder: Path, halves: tuple[str, ...] = ("inner", "outer")
+    ) -> None:
+        self._halves = halves
         self._settings = settings
         self._folder = folder
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -34,7 +40,9 @@ class Servers:
         self._ready_file.unlink(missing_ok=True)
         file = self._folder / "settings.toml"
         file.write_text(to_toml(self._settings))
-        for half, more in (("inner", []), ("outer", ["--ready-file", str(self._ready_file)])):
+        for half in self._halves:
+            last = half == self._halves[-1]
+            more = ["--ready-file", str(self._ready_file)] if last else []
             log = (self._folder / f"{half}.log").open("ab")
             self._logs.append(log)
             command = [sys.executable, "-m", "tidegate", "serve", half, "--settings", str(file)]
@@ -55,7 +63,7 @@ class Servers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for half in ("outer", "inner"):
+        for half in reversed(self._halves):
             self._end(self._children[half])
         for log in self._logs:
             log.close()
@@ -65,7 +73,7 @@ class Servers:
         return self._folder / "ready"
 
     def pid(self, half: str) -> int:
-        """Process id of "inner" or "outer"."""
+        """Process id of one half."""
         return self._children[half].pid
 
     def wait_ready(self) -> str:

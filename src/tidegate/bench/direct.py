@@ -1,0 +1,173 @@
+"""The same engine without a link: what serving costs when nothing is limited. A baseline, no more.
+
+Streams are batched, sampled and ended by the code the inner half runs; there is no weak model, no
+coder, no frame and no ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from tidegate.coding.upload import ABORT
+from tidegate.models.port import F32Array, Model, ModelInfo, Tokenizer
+from tidegate.sampling.seed import SeedService, prompt_digest
+from tidegate.serve.finish import Rules
+from tidegate.serve.inner.generate import Generator
+from tidegate.serve.inner.reasoning import ReasoningStore
+from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job, Limits
+from tidegate.serve.lockstep import Lane, LaneKey, Lockstep, Outcome, Symbol
+from tidegate.serve.outer.link_stream import make_join
+from tidegate.units import Bits
+from tidegate.wire.messages import Step
+
+
+class _NoWeakModel:
+    """Stands where the weak model would; no text is short enough for it, so it is never asked."""
+
+    exact = True
+    fingerprint = "none"
+    context_length = 0
+    eos_ids: frozenset[int] = frozenset()
+
+    def __init__(self, vocab_size: int) -> None:
+        self.vocab_size = vocab_size
+
+    def describe(self) -> ModelInfo:
+        return ModelInfo(name="none", parameters=0, licence="", provenance="", numerics="")
+
+    def forward(self, batch: Sequence[tuple[int, Sequence[int]]]) -> F32Array:
+        raise NotImplementedError
+
+    def fork(self, sequence_id: int, new_id: int) -> None:
+        raise NotImplementedError
+
+    def drop(self, sequence_id: int) -> None:
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class _Stream:
+    job: Job
+    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
+    untold: list[int] = field(default_factory=list)
+    tokens: int = 0
+    gone: bool = False
+
+
+class DirectEngine:
+    """`serve.jobs.Engine` on the strong model itself. Use as an async context manager."""
+
+    def __init__(
+        self,
+        strong: Model,
+        tokenizer: Tokenizer,
+        seeds: SeedService,
+        store: ReasoningStore,
+        *,
+        slots: int,
+    ) -> None:
+        self._generator = Generator(strong, store)
+        self._seeds = seeds
+        self._slots = slots
+        self._vocab_size = strong.vocab_size
+        rules = Rules(Limits(max_tokens=1), tokenizer.eos_ids, tokenizer.decode)
+        weak = _NoWeakModel(strong.vocab_size)
+        self._lockstep = Lockstep(weak, rules, slots=slots, echo=False)
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: deque[_Stream] = deque()
+        self._live: dict[int, _Stream] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> DirectEngine:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._thread.shutdown(wait=False)
+
+    def healthy(self) -> bool:
+        """Whether it is running."""
+        return self._task is not None and not self._task.done()
+
+    async def stream(self, job: Job) -> AsyncIterator[Event]:
+        """See `Engine.stream`."""
+        stream = _Stream(job)
+        self._waiting.append(stream)
+        self._wake.set()
+        try:
+            while True:
+                event = await stream.events.get()
+                yield event
+                if not isinstance(event, Delta):
+                    return
+        finally:
+            stream.gone = True
+
+    async def _run(self) -> None:
+        number = 0
+        while True:
+            if not (self._waiting or self._live):
+                self._wake.clear()
+                await self._wake.wait()
+            step = self._next_step(number)
+            number += 1
+            loop = asyncio.get_running_loop()
+            for lane, symbol, outcome in await loop.run_in_executor(self._thread, self._do, step):
+                self._tell(lane.key, symbol, outcome)
+
+    def _next_step(self, number: int) -> Step:
+        cancels = tuple(slot for slot, stream in self._live.items() if stream.gone)
+        for slot in cancels:
+            del self._live[slot]
+        joins = []
+        for slot in range(self._slots):
+            if slot in self._live or not self._waiting:
+                continue
+            stream = self._live[slot] = self._waiting.popleft()
+            job = stream.job
+            seed = self._seeds.derive(
+                request_id=job.request_id,
+                prompt_hash=prompt_digest(job.prompt_ids),
+                params=job.params,
+                attempt=job.attempt,
+                user_seed=job.user_seed,
+                choice=job.choice,
+            )
+            join = make_join(replace(job, reasoning=False), seed, None, self._vocab_size)
+            joins.append(msgspec.structs.replace(join, slot=slot))
+        return Step(number=number, settled=0, cancels=cancels, joins=tuple(joins))
+
+    def _do(self, step: Step) -> list[tuple[Lane, Symbol, Outcome]]:
+        lanes = self._lockstep.open(step)
+        self._generator.keep(lanes)
+        symbols = self._generator.step(lanes)
+        return [
+            (lane, symbol, self._lockstep.observe(lane, symbol))
+            for lane, symbol in zip(lanes, symbols, strict=True)
+        ]
+
+    def _tell(self, key: LaneKey, symbol: Symbol, outcome: Outcome) -> None:
+        stream = self._live[key.slot]
+        if isinstance(symbol, int) and symbol >= 0:
+            stream.tokens += 1
+            stream.untold.append(symbol)
+        if stream.untold and (outcome.text or outcome.ended):
+            stream.events.put_nowait(Delta(tuple(stream.untold), outcome.text))
+            stream.untold.clear()
+        if not outcome.ended:
+            return
+        del self._live[key.slot]
+        if symbol == ABORT or outcome.reason is None:
+            stream.events.put_nowait(Failed("engine_error", "The model failed."))
+        else:
+            stream.events.put_nowait(Finished(outcome.reason, Bits(0), stream.tokens))
