@@ -69,6 +69,38 @@ def coding(
     finish(Result("coding", figures), as_json)
 
 
+@app.command()
+def serve(
+    as_json: AsJson = False,
+    pair: Annotated[str, typer.Option(help="smollm2 or qwen.")] = "smollm2",
+    prompts: Prompts = None,
+    count: Annotated[int, typer.Option(min=1, help="Prompts a pass.")] = 64,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer of a pass.")] = 64,
+    repeats: Annotated[int, typer.Option(min=1, help="Alternating pairs of passes.")] = 3,
+    longest: Annotated[
+        int, typer.Option(min=64, help="Longest answer of the growth table.")
+    ] = 2048,
+    plot: Annotated[Path, typer.Option(help="Where the plots go.")] = Path("out/bench-serve.html"),
+) -> None:
+    """Speed through the link beside the same engine served directly, and what framing costs."""
+    from tidegate.bench.prompts import load
+    from tidegate.bench.serve_figures import figures
+    from tidegate.bench.serve_figures import plot as write_plot
+    from tidegate.cli.bench_serve import measure
+
+    with bars() as progress:
+        passes, cells = measure(
+            parts.pair(pair).model_copy(update={"max_context": 4096}),
+            load(prompts, count, longest=600),
+            max_tokens=max_tokens,
+            repeats=repeats,
+            longest=longest,
+            progress=progress,
+        )
+    write_plot(plot, cells)
+    finish(Result("serve", figures(passes, cells)), as_json)
+
+
 def finish(result: Result, as_json: bool) -> None:
     """Print the result and exit with what it says."""
     if as_json:

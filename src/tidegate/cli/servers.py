@@ -23,7 +23,7 @@ PATIENCE = 300.0
 class Servers:
     """Context manager over the processes. `folder` gets settings, logs and the ready file.
 
-    `halves` are started in order and ended in reverse; the last one says when it is ready.
+    `halves` are started in order and ended in reverse; the one with the API says when it is ready.
     """
 
     def __init__(
@@ -41,8 +41,7 @@ class Servers:
         file = self._folder / "settings.toml"
         file.write_text(to_toml(self._settings))
         for half in self._halves:
-            last = half == self._halves[-1]
-            more = ["--ready-file", str(self._ready_file)] if last else []
+            more = [] if half == "inner" else ["--ready-file", str(self._ready_file)]
             log = (self._folder / f"{half}.log").open("ab")
             self._logs.append(log)
             command = [sys.executable, "-m", "tidegate", "serve", half, "--settings", str(file)]
