@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -75,19 +75,16 @@ def prepare(
     root = cache_dir or cache_root()
     pin = pins().get(spec)
     if pin is not None:
-        folder = _folder(root, spec, pin.sha256, dtype)
+        origin = _Origin(spec, pin.sha256, pin.licence, pin.provenance)
+        folder = _folder(root, origin, dtype)
         if (folder / MANIFEST).exists():
             return folder
-        gguf = fetch(spec, root, progress)
-        return _convert(gguf, pin.sha256, folder, spec, pin.licence, pin.provenance, progress)
+        return _convert(fetch(spec, root, progress), origin, folder, dtype, progress)
     source = locate(spec, root, progress)
     if source.is_dir():
         return source
-    digest = sha256_of(source)
-    folder = _folder(root, source.stem, digest, dtype)
-    if (folder / MANIFEST).exists():
-        return folder
-    return _convert(source, digest, folder, source.stem, "unknown", f"file {source.name}", progress)
+    origin = _Origin(source.stem, sha256_of(source), "unknown", f"file {source.name}")
+    return _convert(source, origin, _folder(root, origin, dtype), dtype, progress)
 
 
 def manifest_of(folder: Path, names: frozenset[str] | None = None) -> Manifest:
@@ -115,9 +112,18 @@ def content_hash(manifest: Manifest, *more: str) -> str:
     return hashlib.sha256("\n".join([*lines, *more]).encode()).hexdigest()
 
 
-def _folder(root: Path, name: str, digest: str, dtype: Dtype) -> Path:
-    plain = re.sub(r"[^\w.-]+", "_", name)
-    return root / "models" / f"{plain}-{digest[:12]}-{dtype}"
+class _Origin(NamedTuple):
+    """Where a GGUF file comes from."""
+
+    name: str
+    sha256: str
+    licence: str
+    provenance: str
+
+
+def _folder(root: Path, origin: _Origin, dtype: Dtype) -> Path:
+    plain = re.sub(r"[^\w.-]+", "_", origin.name)
+    return root / "models" / f"{plain}-{origin.sha256[:12]}-{dtype}"
 
 
 def _manifest_of_stranger(folder: Path, names: frozenset[str] | None) -> Manifest:
@@ -141,39 +147,30 @@ def _manifest_of_stranger(folder: Path, names: frozenset[str] | None) -> Manifes
     )
 
 
-def _convert(
-    gguf: Path,
-    digest: str,
-    folder: Path,
-    name: str,
-    licence: str,
-    provenance: str,
-    progress: Progress,
-) -> Path:
-    dtype: Dtype = "float32" if folder.name.endswith("float32") else "bfloat16"
+def _convert(gguf: Path, origin: _Origin, folder: Path, dtype: Dtype, progress: Progress) -> Path:
     with exclusive(folder.with_name(folder.name + ".lock")):
         if (folder / MANIFEST).exists():
             return folder
         require_space(folder.parent, _BYTES_PER_GGUF_BYTE[dtype] * gguf.stat().st_size)
-        progress(f"converting {name}", 0, 1)
+        progress(f"converting {origin.name}", 0, 1)
         temporary = folder.with_name(folder.name + ".making")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         parameters, made_with = _run_converter(gguf, temporary, dtype)
         manifest = Manifest(
-            name=name,
-            licence=licence,
-            provenance=provenance,
+            name=origin.name,
+            licence=origin.licence,
+            provenance=origin.provenance,
             parameters=parameters,
             dtype=dtype,
-            source_sha256=digest,
+            source_sha256=origin.sha256,
             made_with=made_with,
             files={path.name: sha256_of(path) for path in sorted(temporary.iterdir())},
         )
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         (temporary / MANIFEST).write_bytes(text)
         publish(temporary, folder)
-        progress(f"converting {name}", 1, 1)
+        progress(f"converting {origin.name}", 1, 1)
     return folder
 
 
