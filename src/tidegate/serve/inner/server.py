@@ -157,6 +157,8 @@ class InnerServer:
     async def _run(self, work: Callable[[], _T]) -> _T:
         """Run `work` in the engine's thread and wait for its end even when we are cancelled."""
         future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        # Where nobody is left to hear of an error, the connection is closed already.
+        future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         return await asyncio.shield(future)
 
 

@@ -40,6 +40,7 @@ Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWrite
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
+_LONGEST_EXACT = 1 << 16
 
 
 class Seeds(Protocol):
@@ -191,8 +192,8 @@ class LinkEngine:
         """Run one session to its end, over several connections if it is resumed.
 
         A session with echoes that was closed, or whose frames did not replay, may just have had two
-        different tables. Each time nothing was released in between, twice as many steps are sent
-        under the exact fallback.
+        different tables. The steps sent again under the exact fallback double each time the tables
+        differ again as soon as they are used.
         """
         resume: Resume | None = None
         tries = 0
@@ -212,7 +213,9 @@ class LinkEngine:
                 writer.close()
             self.totals.resumes += 1
             self._metrics.resent(self._settings.edge)
-            resume = Resume(number=session.released, exact_steps=1 << (tries - 1))
+            at_once = resume is not None and session.released <= resume.number + resume.exact_steps
+            exact_steps = 2 * resume.exact_steps if resume is not None and at_once else 1
+            resume = Resume(number=session.released, exact_steps=min(exact_steps, _LONGEST_EXACT))
 
     def _new_session(self) -> Session:
         eos_ids = self._tokenizer.eos_ids

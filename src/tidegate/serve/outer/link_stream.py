@@ -59,7 +59,7 @@ class Stream:
         self.join = join
         self.account = account
         self.key: LaneKey | None = None
-        self.waiting = join.candidates > 1 or join.reasoning is not None
+        self.waiting = self._unready = join.candidates > 1 or join.reasoning is not None
         self.cancelled = False
         self.granted = 0
         """Steps granted at which it was known to say a token."""
@@ -81,9 +81,12 @@ class Stream:
     def rewind(self) -> None:
         """Only what was told has been granted; the rest will be granted again."""
         self.granted = self._tokens
+        self.waiting = self._unready
 
     def tell(self, said: Said) -> None:
         """A symbol was decoded and may be shown. An end is told by `finish` or `fail`."""
+        if isinstance(said.symbol, Ready):
+            self._unready = False
         token = said.token
         if token is not None:
             self._tokens += 1
