@@ -29,8 +29,8 @@ async def _attacked(tamper: Tamper, settings: LinkSettings | None = None) -> tup
         world.tamper = lambda _, data: data
         after = job(9, max_tokens=10)
         assert same(await world.answer(after), world.expected(after))
-        assert world.purse.held == {}
-        assert sum(world.purse.spent.values()) >= 8 * sum(map(len, world.frames))
+    assert world.purse.held == {}
+    assert sum(world.purse.spent.values()) >= 8 * sum(map(len, world.frames))
     (code,) = codes
     return code, world
 

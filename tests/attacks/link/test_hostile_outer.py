@@ -183,10 +183,7 @@ async def test_a_resumed_session_says_the_same_again() -> None:
     first = Step(number=0, settled=0, joins=(join(),))
     await exchange(world, 8, greeting, first, Pull(8))
     calls = world.strong.calls
-    answers = [
-        await exchange(world, 8, greeting, Resume(0, 1), first, Pull(8))
-        for _ in range(2)
-    ]
+    answers = [await exchange(world, 8, greeting, Resume(0, 1), first, Pull(8)) for _ in range(2)]
     assert answers[0] == answers[1]
     assert world.strong.calls == calls, "nothing is generated twice"
     await close_of(world)
