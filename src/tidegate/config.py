@@ -99,7 +99,9 @@ class Inner(_Section):
     """Delimiters between which the model thinks; what it thinks stays inside."""
     reasoning_tokens: Positive = 4096
     reviewers: tuple[str, ...] = ()
-    """Hex digests of the credentials of people who may read reasoning inside."""
+    """Digests, from `tidegate review new`, of the credentials of people who may read reasoning."""
+    review_address: str = "run/review.sock"
+    """Where they ask, inside the zone; only with `reviewers`."""
     measurements: Path | None = None
     """Where to write, inside, what each token cost and what it would have cost: for the demo."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,7 +19,10 @@ from tidegate.models.port import Tokenizer
 from tidegate.serve.inner.engine import InnerEngine
 from tidegate.serve.inner.measure import Measurer
 from tidegate.serve.inner.reasoning import ReasoningStore, Thinking
+from tidegate.serve.inner.review import ReviewServer
 from tidegate.serve.inner.server import InnerServer
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 async def run_inner(settings: Settings, stop: asyncio.Event) -> None:
@@ -32,13 +36,13 @@ async def run_inner(settings: Settings, stop: asyncio.Event) -> None:
     if settings.inner.measurements is not None:
         observer = Measurer(settings.inner.measurements)
         strong, weak = observer.strong(strong), observer.weak(weak)
+    reviewers = _digests(settings.inner.reviewers)
+    store = ReasoningStore(SystemClock(), reviewers=reviewers)
     engine = InnerEngine(
         strong,
         weak,
         tokenizer,
-        ReasoningStore(
-            SystemClock(), reviewers=tuple(bytes.fromhex(r) for r in settings.inner.reviewers)
-        ),
+        store,
         slots=settings.link.max_streams,
         thinking=_thinking(settings.inner, tokenizer),
         observer=observer,
@@ -46,8 +50,12 @@ async def run_inner(settings: Settings, stop: asyncio.Event) -> None:
     allowance = LedgerAllowance(ledger, "link", edge_between(*zones[:2]))
     server = InnerServer(engine, secret_bytes(settings.link.secret_file), allowance)
     try:
-        listening = await _listen(settings.link.address, server.listen_unix, server.listen_tcp)
-        async with listening:
+        async with contextlib.AsyncExitStack() as stack:
+            if reviewers:
+                review = ReviewServer(store, tokenizer.decode)
+                address = settings.inner.review_address
+                await stack.enter_async_context(await _listen_unix(address, review.handle))
+            await stack.enter_async_context(await _listen(settings.link.address, server.handle))
             await stop.wait()
     finally:
         server.close()
@@ -65,19 +73,28 @@ def _thinking(inner: Inner, tokenizer: Tokenizer) -> Thinking | None:
     )
 
 
-async def _listen(
-    address: str,
-    unix: Callable[[str], Awaitable[asyncio.Server]],
-    tcp: Callable[[str, int], Awaitable[asyncio.Server]],
-) -> asyncio.Server:
+def _digests(reviewers: tuple[str, ...]) -> tuple[bytes, ...]:
+    try:
+        return tuple(bytes.fromhex(digest) for digest in reviewers)
+    except ValueError as error:
+        raise ConfigError(
+            "a reviewer's digest is not hexadecimal; see `tidegate review`"
+        ) from error
+
+
+async def _listen(address: str, handle: Handler) -> asyncio.Server:
     host, port = host_port(address)
     if host is not None:
-        return await tcp(host, port)
+        return await asyncio.start_server(handle, host, port)
+    return await _listen_unix(address, handle)
+
+
+async def _listen_unix(address: str, handle: Handler) -> asyncio.Server:
     path = Path(address)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     before = os.umask(0o077)
     try:
-        return await unix(address)
+        return await asyncio.start_unix_server(handle, path)
     finally:
         os.umask(before)

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from tidegate import __version__
-from tidegate.cli import bench, ledger, models, serve
+from tidegate.cli import bench, ledger, models, review, serve
 from tidegate.cli.demo import demo
 from tidegate.errors import TidegateError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command()(demo)
 app.add_typer(serve.app, name="serve")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(review.app, name="review")
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
 
