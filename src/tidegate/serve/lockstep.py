@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 
 from tidegate.coding.candidates import Candidates, candidates, no_candidates
 from tidegate.coding.upload import ABORT
-from tidegate.errors import ProtocolViolationError
-from tidegate.models.port import Model
+from tidegate.errors import EngineError, ProtocolViolationError, TidegateError
+from tidegate.models.port import F32Array, Model
 from tidegate.sampling.filters import PenaltyState, needs_penalties, shift_logits
 from tidegate.sampling.gumbel import Noise
 from tidegate.sampling.seed import sub_seed
@@ -28,6 +28,17 @@ CODER: Final = "tidegate-coder-1"
 
 WAIT: Final = -2
 """In place of a token: the stream has nothing to say at this step."""
+
+MODEL_FAILURES: Final = (
+    TidegateError,
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+"""What a model's code may raise."""
 
 MAX_UNSETTLED: Final = 1024
 """Steps both halves can go back; a session that leaves more of them unsettled is refused."""
@@ -161,6 +172,9 @@ class Lockstep:
         """For each stream of step number `step`, what the weak model expects; None while it waits.
 
         One forward call of the weak model for all. A stream too long for it goes without.
+
+        Raises:
+            EngineError: the weak model failed, which leaves the two halves apart.
         """
         lanes = [lane for lane in self._lanes.values() if not lane.waiting]
         if step < self._exact_until:
@@ -169,13 +183,13 @@ class Lockstep:
         known: dict[int, Candidates] = {}
         if lanes:
             batch = [(lane.key.slot, lane.unfed()) for lane in lanes]
-            logits_NV = self._weak.forward(batch)
-            for lane, logits_V in zip(lanes, logits_NV, strict=True):
-                lane.fed = lane.length()
-                scores_V = shift_logits(logits_V, lane.params, lane.penalties)
-                known[lane.key.slot] = candidates(
-                    scores_V, lane.params.temperature, lane.seed, len(lane.tokens), lane.noise()
-                )
+            try:
+                logits_NV = self._weak.forward(batch)
+                for lane, logits_V in zip(lanes, logits_NV, strict=True):
+                    lane.fed = lane.length()
+                    known[lane.key.slot] = _expect(lane, logits_V)
+            except MODEL_FAILURES as error:
+                raise EngineError("The weak model failed.", error=type(error).__name__) from error
         tables = tuple(
             None
             if lane.waiting
@@ -277,3 +291,8 @@ class Lockstep:
             self._hash.update(table.ids.tobytes())
             self._hash.update(table.gaps.tobytes())
             self._hash.update(table.falls.tobytes())
+
+
+def _expect(lane: Lane, logits_V: F32Array) -> Candidates:
+    scores_V = shift_logits(logits_V, lane.params, lane.penalties)
+    return candidates(scores_V, lane.params.temperature, lane.seed, len(lane.tokens), lane.noise())

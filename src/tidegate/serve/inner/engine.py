@@ -13,10 +13,10 @@ from typing import Protocol
 
 from tidegate.coding.candidates import Candidates
 from tidegate.coding.upload import ABORT, UploadEncoder
-from tidegate.errors import ConfigError, EngineError, LinkError, ProtocolViolationError
+from tidegate.errors import ConfigError, LinkError, ProtocolViolationError
 from tidegate.models.port import Model, Tokenizer
 from tidegate.serve.finish import Rules
-from tidegate.serve.inner.generate import MODEL_FAILURES, Generator, Scorer, by_likelihood
+from tidegate.serve.inner.generate import Generator, Scorer, by_likelihood
 from tidegate.serve.inner.reasoning import ReasoningStore, Thinking
 from tidegate.serve.jobs import Limits
 from tidegate.serve.lockstep import CODER, WAIT, Lane, Lockstep, Ready, Symbol
@@ -149,10 +149,7 @@ class InnerEngine:
         if done is None:
             self._generator.keep(lanes)
             done = _Done(step, self._generator.step(lanes))
-        try:
-            tables = lockstep.predict(step.number)
-        except MODEL_FAILURES as error:
-            raise EngineError("The weak model failed.", error=type(error).__name__) from error
+        tables = lockstep.predict(step.number)
         for lane, table, symbol in zip(lanes, tables, done.symbols, strict=True):
             cost = self._put(lane, table, symbol)
             if self._observer is not None and table is not None and isinstance(symbol, int):

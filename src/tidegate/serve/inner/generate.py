@@ -17,30 +17,19 @@ import numpy as np
 import structlog
 
 from tidegate.coding.upload import ABORT
-from tidegate.errors import ModelError, TidegateError
+from tidegate.errors import ModelError
 from tidegate.models.port import F32Array, Model
 from tidegate.sampling.filters import PenaltyState, mask_scores, needs_penalties, shift_logits
 from tidegate.sampling.gumbel import Noise
 from tidegate.sampling.seed import sub_seed
 from tidegate.serve.finish import Progress, decide
 from tidegate.serve.inner.reasoning import ReasoningStore, Thinking
-from tidegate.serve.lockstep import WAIT, Lane, LaneKey, Ready, Symbol
+from tidegate.serve.lockstep import MODEL_FAILURES, WAIT, Lane, LaneKey, Ready, Symbol
 
 _log = structlog.get_logger(__name__)
 
 TRACKS: Final = 64
 """Sequence ids of the strong model set aside for each slot."""
-
-MODEL_FAILURES: Final = (
-    TidegateError,
-    ArithmeticError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    ValueError,
-)
-"""What a model's code may raise for one stream without ending the others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from tidegate.serve.jobs import Event, Failed, Job, Limits
 from tidegate.serve.lockstep import CODER
 from tidegate.serve.outer.link_account import Accounts, Purse, worst_case
 from tidegate.serve.outer.link_follow import Follower
-from tidegate.serve.outer.link_session import LinkClosedError, Session
-from tidegate.serve.outer.link_settings import LinkSettings, LinkTotals
+from tidegate.serve.outer.link_session import Session
+from tidegate.serve.outer.link_settings import LinkClosedError, LinkSettings, LinkTotals
 from tidegate.serve.outer.link_stream import InvalidJobError, Stream, make_join
 from tidegate.serve.telemetry import Metrics
 from tidegate.units import Seconds

@@ -14,7 +14,7 @@ from tidegate.coding.upload import MAX_TOKEN_BITS
 from tidegate.ledger.entries import CLOSE_BITS
 from tidegate.ledger.split import apportion
 from tidegate.serve.jobs import Job
-from tidegate.units import Bits
+from tidegate.units import Bits, MicroBits
 
 PADDING_BITS: Final = 32
 """Padding a token may have to pay for, at most: the smallest frame that one stream fills, twice."""
@@ -97,7 +97,9 @@ class Accounts:
         self._purse = purse
         self._open: set[Account] = set()
         self._own: Account | None = None
-        self._crossing = 0
+        self._pulled = 0
+        self._arrived = 0
+        self._costs: dict[Account, int] = {}
 
     def open(self, principal: str, bits: Bits) -> Account:
         """Reserve `bits` for a stream. Raises BudgetExceededError."""
@@ -105,7 +107,7 @@ class Accounts:
         self._open.add(account)
         return account
 
-    def cover(self, bits: int, payers: Sequence[Account]) -> None:
+    def cover(self, bits: Bits, payers: Sequence[Account]) -> None:
         """Make sure that `bits` more can be charged, and remember that they will cross.
 
         Without payers (a dummy) the link itself pays.
@@ -113,29 +115,45 @@ class Accounts:
         Raises:
             BudgetExceededError: there is no room and none to be had; nothing may be pulled.
         """
-        crossing = self._crossing + bits
+        pulled = self._pulled + bits
         if not payers and self._own is None:
-            self._own = self.open(OWN_PRINCIPAL, Bits(crossing))
+            self._own = self.open(OWN_PRINCIPAL, Bits(pulled))
         accounts = [*payers, self._own] if self._own is not None else payers
-        short = crossing - sum(account.room for account in accounts)
+        short = pulled - sum(account.room for account in accounts)
         if short > 0:
-            payer = accounts[-1]
-            self._purse.extend(payer.reservation, Bits(short))
-            payer.reserved += short
-        self._crossing = crossing
+            self._purse.extend(accounts[0].reservation, Bits(short))
+            accounts[0].reserved += short
+        self._pulled = pulled
 
-    def share(self, bits: int, costs: Mapping[Account, int], payers: Sequence[Account]) -> None:
-        """Charge `bits` that crossed by `costs` (2**-16 bit); without any, evenly to `payers`."""
-        self._crossing -= bits
-        weights = costs or dict.fromkeys(payers, 1)
-        rest = bits - self._charge(bits, weights)
+    def arrive(self, bits: Bits) -> None:
+        """`bits` of what was covered have crossed; `share` charges them."""
+        self._arrived += bits
+
+    def cost(self, account: Account, cost: MicroBits) -> None:
+        """A symbol of `account` had this ideal length."""
+        self._costs[account] = self._costs.get(account, 0) + cost
+
+    def share(self, payers: Sequence[Account]) -> None:
+        """Charge what has arrived by what symbols cost; without symbols, evenly to `payers`."""
+        if not self._arrived:
+            return
+        weights = self._costs or dict.fromkeys(payers, 1)
+        rest = self._arrived - self._charge(self._arrived, weights)
+        self._pulled -= self._arrived
+        self._arrived = 0
+        self._costs = {}
         if self._own is not None:
             rest -= self._charge(rest, {self._own: 1})
-            if not self._crossing:
+            if not self._pulled:
                 self.close(self._own)
                 self._own = None
         if rest:
             self._purse.charge(OWN_PRINCIPAL, Bits(rest), "upload")
+
+    def lose(self, payers: Sequence[Account]) -> None:
+        """The connection is gone: whatever was pulled may have crossed, so it is charged."""
+        self._arrived = self._pulled
+        self.share(payers)
 
     def incident(self, bits: Bits, payers: Sequence[Account], reason: str) -> None:
         """Charge what an incident told an attacker."""

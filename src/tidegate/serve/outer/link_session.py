@@ -18,12 +18,17 @@ from typing import Final
 import msgspec
 
 from tidegate.clock import Clock
-from tidegate.errors import LinkError, TidegateError
+from tidegate.errors import TidegateError
 from tidegate.ledger.entries import CLOSE_BITS
 from tidegate.serve.lockstep import MAX_UNSETTLED, LaneKey, Ready
 from tidegate.serve.outer.link_account import Account, Accounts
 from tidegate.serve.outer.link_follow import MICRO, Follower, StepDone, Worked
-from tidegate.serve.outer.link_settings import LinkSettings, LinkTotals
+from tidegate.serve.outer.link_settings import (
+    LateFrameError,
+    LinkClosedError,
+    LinkSettings,
+    LinkTotals,
+)
 from tidegate.serve.outer.link_stream import Stream
 from tidegate.serve.schedule import Forecast
 from tidegate.serve.telemetry import Metrics
@@ -32,18 +37,6 @@ from tidegate.wire.connection import MAX_OWED, Connection, Frame, Role
 from tidegate.wire.messages import MAX_PROMPT, Bye, Echo, Hello, Message, Pull, Resume, Step
 
 _CHUNK: Final = 1 << 16
-
-
-class LinkClosedError(LinkError):
-    """The inner half closed the connection, its one way to say that something is wrong."""
-
-    code = "link_closed"
-
-
-class LateFrameError(LinkError):
-    """A pull was not answered in time; when an answer comes is not for the inner half to choose."""
-
-    code = "late_frame"
 
 
 @dataclass(slots=True)
@@ -95,15 +88,13 @@ class Session:
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._inbox: list[Step | Pull | Frame] = []
         self._wake = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._idle = True
         self._owed: deque[_Owed] = deque()
         self._forecast = Forecast(self._settings.policy)
         self._decoded = self.released
         self._echoed = self.released - 1
         self._unreleased: deque[StepDone] = deque()
-        self._arrived = 0
-        self._costs: dict[Account, int] = {}
         self._padding = 0
         self._heard: tuple[Seconds, int] | None = None
 
@@ -154,12 +145,13 @@ class Session:
 
     def say_bye(self) -> None:
         """Tell the inner half that nothing more will be pulled."""
-        if self._writer is not None and not self._stopping:
+        if self._writer is not None and not self._stopping.is_set():
             self._send(Bye())
+            self._stopping.set()
 
     def nudge(self) -> None:
         """Something changed: grant and pull what can be."""
-        if self._stopping or self._writer is None or self._broken.done():
+        if self._stopping.is_set() or self._writer is None or self._broken.done():
             return
         try:
             self._pump()
@@ -168,12 +160,9 @@ class Session:
 
     def lost(self, *, closed: bool) -> None:
         """The connection is gone: charge what may have crossed, and the close if it was one."""
-        crossed = self._arrived + sum(8 * owed.size for owed in self._owed)
         self._owed.clear()
-        self._arrived = 0
         payers = self._payers()
-        if crossed:
-            self._accounts.share(crossed, self._costs, payers)
+        self._accounts.lose(payers)
         if closed:
             self._accounts.incident(CLOSE_BITS, payers, "link_closed")
 
@@ -188,15 +177,13 @@ class Session:
         self._follower.forget()
 
     def _stop(self) -> None:
-        self._stopping = True
+        self._stopping.set()
         self._wake.set()
         for owed in self._owed:
             owed.timer.cancel()
 
     def _payers(self) -> list[Account]:
         return [stream.account for stream in self._streams.values()]
-
-    # -- the schedule -----------------------------------------------------------------------------
 
     def _pump(self) -> None:
         while True:
@@ -242,14 +229,14 @@ class Session:
         free = (slot for slot in range(self._settings.slots) if slot not in self._live)
         prompts = 0
         while self._waiting and prompts < MAX_PROMPT:
-            slot = next(free, None)
-            if slot is None:
+            spare = next(free, None)
+            if spare is None:
                 break
             stream = self._waiting.popleft()
-            stream.join = msgspec.structs.replace(stream.join, slot=slot)
-            stream.key = LaneKey(self._next, slot)
+            stream.join = msgspec.structs.replace(stream.join, slot=spare)
+            stream.key = LaneKey(self._next, spare)
             prompts += len(stream.join.prompt)
-            self._live[slot] = stream
+            self._live[spare] = stream
             self._streams[stream.key] = stream
             joins.append(stream.join)
         step = Step(self._next, self.released, cancels, tuple(joins))
@@ -271,12 +258,12 @@ class Session:
 
     def _pull(self, size: int) -> None:
         self._accounts.cover(bits_of(size), self._payers())
+        timer = asyncio.get_running_loop().call_later(self._settings.late_after, self._late)
+        self._owed.append(_Owed(size, self._next - 1, self._echoed, timer))
         pull = Pull(size)
         self._send(pull)
         self._hand_over(pull)
         self._forecast.pulled(size)
-        timer = asyncio.get_running_loop().call_later(self._settings.late_after, self._late)
-        self._owed.append(_Owed(size, self._next - 1, self._echoed, timer))
 
     def _late(self) -> None:
         if not self._broken.done():
@@ -292,12 +279,10 @@ class Session:
             self._writer.write(self._connection.send(message))
 
     async def _tick(self) -> None:
-        while self._settings.pace is not None:
+        while self._settings.pace is not None and not self._stopping.is_set():
             if len(self._owed) < MAX_OWED // 2:
                 self._pull(self._settings.pace_bytes)
             await self._clock.sleep(self._settings.pace)
-
-    # -- what comes back --------------------------------------------------------------------------
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         while True:
@@ -315,7 +300,7 @@ class Session:
     def _on_frame(self, frame: Frame) -> None:
         owed = self._owed.popleft()
         owed.timer.cancel()
-        self._arrived += 8 * owed.size
+        self._accounts.arrive(bits_of(owed.size))
         self._totals.bits += 8 * owed.size
         self._totals.frames += 1
         self._metrics.frame(self._settings.edge, "data" if any(frame.data) else "dummy")
@@ -331,14 +316,14 @@ class Session:
 
     async def _decode(self) -> None:
         loop = asyncio.get_running_loop()
-        while not self._stopping:
+        while not self._stopping.is_set():
             await self._wake.wait()
             self._wake.clear()
             self._idle = False
-            while not (self._stopping or self._idle):
+            while not (self._stopping.is_set() or self._idle):
                 events, self._inbox = self._inbox, []
                 worked = await loop.run_in_executor(self._thread, self._work(events))
-                if self._stopping:
+                if self._stopping.is_set():
                     return
                 self._on_worked(worked)
                 self._idle = worked.done is None and not self._inbox
@@ -357,7 +342,7 @@ class Session:
         for key, is_token, cost in worked.costs:
             stream = self._streams.get(key)
             if stream is not None:
-                self._costs[stream.account] = self._costs.get(stream.account, 0) + cost
+                self._accounts.cost(stream.account, cost)
             self._totals.ideal += cost / MICRO
             if is_token:
                 self._totals.tokens += 1
@@ -366,7 +351,7 @@ class Session:
         self._metrics.padded(self._settings.edge, Bits(worked.padding - self._padding))
         self._padding = worked.padding
         if worked.costs:
-            self._share()
+            self._accounts.share(self._payers())
         done = worked.done
         if done is None:
             return
@@ -383,18 +368,12 @@ class Session:
         else:
             self._release(done.number)
 
-    def _share(self) -> None:
-        if self._arrived:
-            self._accounts.share(self._arrived, self._costs, self._payers())
-            self._arrived = 0
-            self._costs = {}
-
     def _release(self, up_to: int) -> None:
         while self._unreleased and self._unreleased[0].number <= up_to:
             done = self._unreleased.popleft()
             ended = [said for said in done.said if said.ended]
             if ended:
-                self._share()
+                self._accounts.share(self._payers())
             for said in done.said:
                 stream = self._streams.get(said.key)
                 if stream is not None:

@@ -1,14 +1,27 @@
-"""How the outer half runs the link, and what it counts."""
+"""How the outer half runs the link, what it counts, and the two ways in which it breaks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Final
 
+from tidegate.errors import LinkError
 from tidegate.serve.schedule import PullPolicy
 from tidegate.units import Seconds
 
 _LATE: Final = Seconds(120.0)
+
+
+class LinkClosedError(LinkError):
+    """The inner half closed the connection, its one way to say that something is wrong."""
+
+    code = "link_closed"
+
+
+class LateFrameError(LinkError):
+    """A pull was not answered in time; when an answer comes is not for the inner half to choose."""
+
+    code = "late_frame"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
