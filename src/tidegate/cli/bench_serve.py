@@ -14,6 +14,7 @@ from tidegate.bench.serve import Cell, Pass, Progress, grow, run_pass
 from tidegate.cli import parts
 from tidegate.cli.ground import open_ledger, secret_bytes
 from tidegate.cli.half_outer import DEMO_KEY, link_engine
+from tidegate.cli.purse import LedgerPurse
 from tidegate.cli.servers import Servers
 from tidegate.config import Budget, Inner, Link, Models, Outer, Settings
 from tidegate.errors import ConfigError
@@ -109,7 +110,8 @@ async def _grow(
     with Servers(settings, folder, ("inner",)) as servers:
         ledger = open_ledger(settings.outer.ledger, settings, parts.strong_parameters(models))
         seeds = SeedService(secret_bytes(settings.outer.seed_key_file))
-        engine = link_engine(settings, weak, tokenizer, seeds, ledger, Metrics())
+        purse = LedgerPurse(ledger, settings.budget.zones)
+        engine = link_engine(settings, weak, tokenizer, seeds, purse, Metrics())
         async with engine:
             deadline = time.monotonic() + 300
             while not engine.healthy():

@@ -59,6 +59,7 @@ async def run_inner(settings: Settings, stop: asyncio.Event) -> None:
             await stop.wait()
     finally:
         server.close()
+        allowance.close()
 
 
 def _thinking(inner: Inner, tokenizer: Tokenizer) -> Thinking | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable
 
@@ -25,6 +26,7 @@ from tidegate.serve.outer.http_server import server_config
 from tidegate.serve.outer.http_settings import HttpSettings, ServedModel
 from tidegate.serve.outer.keys import Keyring
 from tidegate.serve.outer.link import Connect, LinkEngine
+from tidegate.serve.outer.link_account import Purse
 from tidegate.serve.outer.link_settings import LinkSettings
 from tidegate.serve.schedule import PullPolicy
 from tidegate.serve.telemetry import Metrics, make_logger
@@ -41,8 +43,12 @@ async def run_outer(settings: Settings, stop: asyncio.Event, ready: Callable[[in
     ledger = open_ledger(settings.outer.ledger, settings, parts.strong_parameters(settings.models))
     seeds = SeedService(secret_bytes(settings.outer.seed_key_file))
     metrics = Metrics()
-    link = link_engine(settings, weak, tokenizer, seeds, ledger, metrics)
-    async with link:
+    purse = LedgerPurse(ledger, settings.budget.zones, settings.budget.homes)
+    link = link_engine(settings, weak, tokenizer, seeds, purse, metrics)
+    async with contextlib.AsyncExitStack() as stack:
+        # Entered first, so closed last: streams end before their leases are settled.
+        stack.callback(purse.close)
+        await stack.enter_async_context(link)
         engine: Engine = link
         if settings.outer.record is not None:
             engine = RecordingEngine(link, seeds, settings.outer.record)
@@ -112,7 +118,7 @@ def link_engine(
     weak: Model,
     tokenizer: Tokenizer,
     seeds: SeedService,
-    ledger: Ledger,
+    purse: Purse,
     metrics: Metrics,
 ) -> LinkEngine:
     """The outer end of the link."""
@@ -123,7 +129,7 @@ def link_engine(
         weak,
         tokenizer,
         seeds,
-        LedgerPurse(ledger, budget.zones, budget.homes),
+        purse,
         SystemClock(),
         metrics,
         LinkSettings(

@@ -1,82 +1,166 @@
-"""The ledger as the two halves need it: for one row of zones, durable before anything leaves."""
+"""The ledger as the two halves need it: durable before anything leaves, without a write each time.
+
+Both take leases: a larger reservation, drawn on in memory. A lease counts as held in the ledger
+until it is settled, so a crash can only make the ledger count too much, by at most what the open
+leases hold.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from tidegate.errors import BudgetExceededError, ConfigError
-from tidegate.ledger import (
-    Charge,
-    Commit,
-    Extend,
-    Ledger,
-    Release,
-    Reserve,
-)
+from tidegate.errors import BudgetExceededError, ConfigError, LedgerError
+from tidegate.ledger import Charge, Commit, Extend, Ledger, Reserve
 from tidegate.ledger.budgets import edges_along
 from tidegate.ledger.state import Reservation
 from tidegate.units import Bits
 
-LEASE = Bits(1 << 14)
-"""Bits the inner half reserves at a time: one durable write for 2 KiB of frames. A crash loses at
-most one lease, and on the safe side."""
+LEASE = Bits(1 << 16)
+"""Bits held beyond what streams need: room for some twenty answers, so that most start without
+waiting for the disk."""
+
+INNER_LEASE = Bits(1 << 14)
+"""Of the inner half's own cap: one write for 2 KiB of frames."""
 
 
 @dataclass(slots=True)
+class _Lease:
+    """One principal's lease: `entry` is its first reservation, one an edge follow."""
+
+    entry: int
+    edges: int
+    held: int
+    open: int = 0
+    spent: int = 0
+
+    @property
+    def free(self) -> int:
+        return self.held - self.open - self.spent
+
+
+@dataclass(slots=True)
+class _Part:
+    principal: str
+    bits: int
+
+
 class LedgerPurse:
     """`serve.outer.link_account.Purse`: a charge falls on every edge up to the principal's zone.
 
-    `zones` are innermost first; `homes` names the zone of principals that are not in the last one.
+    Streams reserve from their principal's lease. A lease is settled, and taken anew for what is
+    still open, once a lease's worth was spent. When a budget refuses, idle leases of others are
+    given back before the refusal is believed.
     """
 
-    ledger: Ledger
-    zones: tuple[str, ...]
-    homes: Mapping[str, str] = field(default_factory=dict)
+    def __init__(
+        self, ledger: Ledger, zones: tuple[str, ...], homes: Mapping[str, str] | None = None
+    ) -> None:
+        """`zones` are innermost first; `homes` names the zone of principals not in the last one.
 
-    def __post_init__(self) -> None:
-        """Raises ConfigError for a home that is no zone beyond the innermost."""
-        for principal, zone in self.homes.items():
-            if zone not in self.zones[1:]:
+        Raises ConfigError for a home that is no zone beyond the innermost.
+        """
+        self._ledger = ledger
+        self._zones = zones
+        self._homes = dict(homes or {})
+        self._leases: dict[str, _Lease] = {}
+        self._parts: dict[int, _Part] = {}
+        self._next = 0
+        for principal, zone in self._homes.items():
+            if zone not in zones[1:]:
                 raise ConfigError(f"{principal} is in zone {zone!r}, which no edge leads to")
 
     def reserve(self, principal: str, bits: Bits) -> int:
-        """Hold `bits` on every edge at once. Raises BudgetExceededError: nothing was held."""
-        edges = self._edges(principal)
-        return self.ledger.record(*(Reserve(principal, edge, bits) for edge in edges))
+        """Hold `bits` on every edge. Raises BudgetExceededError: nothing was held."""
+        self._draw(principal, bits)
+        self._next += 1
+        self._parts[self._next] = _Part(principal, bits)
+        return self._next
 
     def extend(self, reservation: int, bits: Bits) -> None:
         """Hold `bits` more. Raises BudgetExceededError."""
-        self.ledger.record(*(Extend(held.id, bits) for held in self._held(reservation)))
+        part = self._part(reservation)
+        self._draw(part.principal, bits)
+        part.bits += bits
 
     def commit(self, reservation: int, bits: Bits) -> None:
-        """Charge `bits` on every edge; the rest is free again."""
-        self.ledger.record(*(Commit(held.id, bits) for held in self._held(reservation)))
+        """Of what was held, `bits` crossed; the rest is free again. Raises LedgerError."""
+        part = self._part(reservation)
+        if not 0 <= bits <= part.bits:
+            raise LedgerError("more crossed than was held", held=part.bits, crossed=bits)
+        del self._parts[reservation]
+        lease = self._leases[part.principal]
+        lease.open -= part.bits
+        lease.spent += bits
+        if lease.spent >= LEASE:
+            self._settle(part.principal)
 
     def release(self, reservation: int) -> None:
         """Nothing crossed."""
-        self.ledger.record(*(Release(held.id) for held in self._held(reservation)))
+        self.commit(reservation, Bits(0))
 
     def charge(self, principal: str, bits: Bits, reason: str) -> None:
         """Charge what crossed without being held, whatever the budgets say."""
         edges = self._edges(principal)
-        self.ledger.record(*(Charge(principal, edge, bits, reason) for edge in edges))
+        self._ledger.record(*(Charge(principal, edge, bits, reason) for edge in edges))
+
+    def close(self) -> None:
+        """Settle every lease. What is still open stays held: nobody knows how much crossed."""
+        for principal in tuple(self._leases):
+            self._settle(principal)
+
+    def _draw(self, principal: str, bits: int) -> None:
+        lease = self._leases.get(principal)
+        missing = bits - (lease.free if lease else 0)
+        if missing > 0:
+            self._grow(principal, missing)
+        self._leases[principal].open += bits
+
+    def _grow(self, principal: str, missing: int) -> None:
+        """Hold at least `missing` bits more: with a lease's worth to spare, or bare."""
+        try:
+            self._hold(principal, missing + LEASE)
+        except BudgetExceededError:
+            for other, lease in tuple(self._leases.items()):
+                if other != principal and not lease.open:
+                    self._settle(other)
+            self._hold(principal, missing)
+
+    def _hold(self, principal: str, bits: int) -> None:
+        lease = self._leases.get(principal)
+        if lease is None:
+            edges = self._edges(principal)
+            entry = self._ledger.record(*(Reserve(principal, edge, bits) for edge in edges))
+            self._leases[principal] = _Lease(entry, len(edges), bits)
+            return
+        numbers = range(lease.entry, lease.entry + lease.edges)
+        self._ledger.record(*(Extend(number, bits) for number in numbers))
+        lease.held += bits
+
+    def _settle(self, principal: str) -> None:
+        """Commit what was spent; what streams still hold is reserved anew in the same write."""
+        lease = self._leases[principal]
+        commits = [
+            Commit(number, lease.spent) for number in range(lease.entry, lease.entry + lease.edges)
+        ]
+        edges = self._edges(principal) if lease.open else ()
+        reserves = [Reserve(principal, edge, lease.open) for edge in edges]
+        first = self._ledger.record(*commits, *reserves)
+        if reserves:
+            self._leases[principal] = _Lease(
+                first + len(commits), lease.edges, lease.open, open=lease.open
+            )
+        else:
+            del self._leases[principal]
 
     def _edges(self, principal: str) -> tuple[str, ...]:
-        home = self.homes.get(principal, self.zones[-1])
-        return edges_along(self.zones[: self.zones.index(home) + 1])
+        home = self._homes.get(principal, self._zones[-1])
+        return edges_along(self._zones[: self._zones.index(home) + 1])
 
-    def _held(self, first: int) -> list[Reservation]:
-        """A reservation's parts, one an edge: they were recorded one after the other."""
-        head = self.ledger.reservation(first)
-        if head is None:
-            raise ConfigError("a reservation was settled twice", reservation=first)
-        parts = [head]
-        for offset in range(1, len(self._edges(head.principal))):
-            part = self.ledger.reservation(first + offset)
-            if part is not None:
-                parts.append(part)
-        return parts
+    def _part(self, reservation: int) -> _Part:
+        if reservation not in self._parts:
+            raise LedgerError("a reservation was settled twice", reservation=reservation)
+        return self._parts[reservation]
 
 
 class LedgerAllowance:
@@ -95,12 +179,17 @@ class LedgerAllowance:
             self._renew(bits)
         self._used += bits
 
-    def _renew(self, bits: Bits) -> None:
+    def close(self) -> None:
+        """Settle the lease."""
         if self._lease is not None:
             self._ledger.commit(self._lease, Bits(self._used))
             self._lease, self._used = None, 0
+
+    def _renew(self, bits: Bits) -> None:
+        self.close()
         try:
-            self._lease = self._ledger.reserve(self._principal, self._edge, Bits(max(LEASE, bits)))
+            wanted = Bits(max(INNER_LEASE, bits))
+            self._lease = self._ledger.reserve(self._principal, self._edge, wanted)
         except BudgetExceededError:
             # The last bits of a budget are fewer than a lease.
             self._lease = self._ledger.reserve(self._principal, self._edge, bits)

@@ -18,8 +18,13 @@ def to_toml(settings: Settings) -> str:
 
 def _value(value: object) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(k)} = {_value(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{_plain(k)} = {_value(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
-    # Strings, integers and booleans are spelled alike in JSON and TOML.
-    return json.dumps(value)
+    return _plain(value)
+
+
+def _plain(value: object) -> str:
+    # Strings, integers and booleans are spelled alike in JSON and TOML, but for two things: TOML
+    # has no escapes for halves of a character, and wants DEL escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
