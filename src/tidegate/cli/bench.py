@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,6 +15,13 @@ from tidegate.bench import coding_figures
 from tidegate.bench.figures import Result
 from tidegate.cli import parts
 from tidegate.cli.progress import bars
+from tidegate.config import Models
+from tidegate.models.cache import Progress
+from tidegate.models.port import Model
+
+if TYPE_CHECKING:
+    from tidegate.bench.coding import Tally
+    from tidegate.bench.prompts import Prompt
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,35 +46,67 @@ def coding(
     temperature: Annotated[
         list[float] | None, typer.Option(help="Sampling temperatures; default 0, 0.7 and 1.")
     ] = None,
-    main_only: Annotated[
-        bool, typer.Option("--main-only", help="Leave out the two weaker weak models.")
-    ] = False,
+    others: Annotated[
+        int, typer.Option(min=0, help="Prompts for the weaker weak models and SmolLM2; 0: none.")
+    ] = 64,
 ) -> None:
-    """Bits a token on the link, beside plain arithmetic coding with the same weak model."""
+    """Bits a token on the link, beside plain arithmetic coding with the same weak model.
+
+    Besides the pair, two worse weak models stand in for its own, and SmolLM2 with its n-gram shows
+    another vocabulary (V = 49,152).
+    """
+    with bars() as progress:
+        chosen = prompts_of(prompts, count)
+        degrees = tuple(temperature or (0.0, 0.7, 1.0))
+        main, vocab_size = _tallies(parts.pair(pair), chosen, degrees, max_tokens, progress)
+        more: dict[tuple[str, float], Tally] = {}
+        if others and pair != "smollm2":
+            few = chosen[:others]
+            more |= _tallies(parts.pair(pair), few, degrees, max_tokens, progress, weaker=True)[0]
+            more |= _tallies(parts.pair("smollm2"), few, degrees, max_tokens, progress)[0]
+    finish(Result("coding", coding_figures.figures(main, more, vocab_size)), as_json)
+
+
+def prompts_of(path: Path | None, count: int) -> list[Prompt]:
+    """Prompts from `path`, or the larger file beside the checkout, or the packaged sample."""
+    from tidegate.bench.prompts import beside_or_packaged, load
+
+    return load(path or beside_or_packaged(), count, longest=1200)
+
+
+def _tallies(
+    models: Models,
+    chosen: Sequence[Prompt],
+    temperatures: Sequence[float],
+    max_tokens: int,
+    progress: Progress,
+    *,
+    weaker: bool = False,
+) -> tuple[dict[tuple[str, float], Tally], int]:
+    """Tallies of one pair (or of worse versions of its weak model), and its vocabulary's size."""
     # Imported here: torch takes seconds to load, and --help must not.
     from tidegate.bench import coding as bench
-    from tidegate.bench.prompts import beside_or_packaged, load
-    from tidegate.bench.weaken import weaker
 
-    models = parts.pair(pair)
-    with bars() as progress:
-        tokenizer = parts.load_tokenizer(models, progress)
-        strong = parts.strong_model(models, progress)
-        weak = {models.weak: parts.weak_model(models, progress)}
-        if not main_only and models.weak != parts.NGRAM:
-            weak |= weaker(models, progress)
-        tallies = bench.run(
-            strong,
-            weak,
-            tokenizer,
-            load(prompts or beside_or_packaged(), count, longest=1200),
-            temperatures=temperature or (0.0, 0.7, 1.0),
-            max_tokens=max_tokens,
-            key=secrets.token_bytes(32),
-            progress=progress,
-        )
-    figures = coding_figures.figures(tallies, models.weak, strong.vocab_size)
-    finish(Result("coding", figures), as_json)
+    tokenizer = parts.load_tokenizer(models, progress)
+    strong = parts.strong_model(models, progress)
+    weak: dict[str, Model] = {}
+    if weaker:
+        from tidegate.bench.weaken import weaker as worse
+
+        weak |= worse(models, progress)
+    else:
+        weak[models.weak] = parts.weak_model(models, progress)
+    tallies = bench.run(
+        strong,
+        weak,
+        tokenizer,
+        chosen,
+        temperatures=temperatures,
+        max_tokens=max_tokens,
+        key=secrets.token_bytes(32),
+        progress=lambda stage, done, total: progress(f"{', '.join(weak)}: {stage}", done, total),
+    )
+    return tallies, strong.vocab_size
 
 
 @app.command()
