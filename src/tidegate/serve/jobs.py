@@ -57,7 +57,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer is complete. `bits` is the stream's share of all that crossed, padding included."""
+    """More of the answer. `text` is whole characters and never part of a stop string."""
 
     reason: FinishReason
     bits: Bits
