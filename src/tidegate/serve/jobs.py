@@ -57,7 +57,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """More of the answer. `text` is whole characters and never part of a stop string."""
+    """The answer is complete. `bits` is the stream's share of all that crossed, with padding."""
 
     reason: FinishReason
     bits: Bits
