@@ -108,6 +108,8 @@ _OUTCOMES: Mapping[str, _Outcome] = MappingProxyType(
             NO_RETRY,
         ),
         "link_error": _LINK_DOWN,
+        "link_closed": _LINK_DOWN,
+        "late_frame": _LINK_DOWN,
         "protocol_violation": _LINK_DOWN,
         "non_canonical": _LINK_DOWN,
         "slow_reader": _Outcome(

@@ -109,6 +109,8 @@ def test_an_error_has_all_four_members() -> None:
         ("ledger_error", 503, "ledger_unavailable"),
         ("ledger_head_moved", 503, "ledger_unavailable"),
         ("non_canonical", 500, "link_error"),
+        ("link_closed", 500, "link_error"),
+        ("late_frame", 500, "link_error"),
         ("engine_error", 500, "engine_error"),
         ("never heard of", 500, "internal_error"),
     ],
