@@ -5,20 +5,29 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
 from tidegate.errors import ConfigError
 
 Positive = Annotated[int, Field(ge=1)]
+
+Zone = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+"""A zone's name; edges and ledger accounts are named after it."""
+
+PREFIX = "TIDEGATE_"
+DELIMITER = "__"
 
 
 class _Section(BaseModel):
@@ -49,7 +58,7 @@ class Models(_Section):
 class Link(_Section):
     """The upload-limited link between the halves."""
 
-    address: str = "run/link.sock"
+    address: str = Field(default="run/link.sock", min_length=1)
     """A socket's path, or host:port of a private network."""
     secret_file: Path = Path("run/link.secret")
     """What the inner half asks the outer one for; made on first start. Copy it where the other half
@@ -100,7 +109,7 @@ class Inner(_Section):
     reasoning_tokens: Positive = 4096
     reviewers: tuple[str, ...] = ()
     """Digests, from `tidegate review new`, of the credentials of people who may read reasoning."""
-    review_address: str = "run/review.sock"
+    review_address: str = Field(default="run/review.sock", min_length=1)
     """Where they ask, inside the zone; only with `reviewers`."""
     measurements: Path | None = None
     """Where to write, inside, what each token cost and what it would have cost: for the demo."""
@@ -110,17 +119,24 @@ class Budget(_Section):
     """How much may leave."""
 
     profile: str = "demo"
-    zones: tuple[str, ...] = ("inner", "outside")
+    zones: tuple[Zone, ...] = Field(default=("inner", "outside"), min_length=2)
     """Innermost first; every step between neighbours has a cap of its own."""
     homes: dict[str, str] = {}
     """Zone of each principal who is not in the outermost one."""
+
+    @field_validator("zones")
+    @classmethod
+    def _distinct(cls, zones: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(zones)) < len(zones):
+            raise ValueError("a zone is named twice")
+        return zones
 
 
 class Settings(BaseSettings):
     """Everything a deployment can set."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TIDEGATE_", env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix=PREFIX, env_nested_delimiter=DELIMITER, extra="forbid", frozen=True
     )
 
     models: Models = Models()
@@ -149,11 +165,33 @@ def load(path: Path | None) -> Settings:
             raise ConfigError(f"there is no settings file {path}", path=str(path))
         try:
             values = TomlConfigSettingsSource(Settings, path)()
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror}", path=str(path)) from error
         except ValueError as error:
             raise ConfigError(f"{path} is not TOML: {error}", path=str(path)) from error
+    stray = [name for name in overrides(os.environ) if _section(name) not in Settings.model_fields]
+    if stray:
+        raise ConfigError(f"{stray[0]} names no section of the settings", setting=stray[0])
     try:
         return Settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"setting {where}: {first['msg']}", setting=where) from error
+    except SettingsError as error:
+        # A whole section as one variable is read as JSON.
+        raise ConfigError(f"a setting in the environment is malformed: {error}") from error
+
+
+def overrides(environ: Mapping[str, str]) -> list[str]:
+    """The variables that set something: `TIDEGATE_SECTION__KEY`, or a whole section's JSON."""
+    return sorted(
+        name
+        for name in environ
+        if name.upper().startswith(PREFIX)
+        and (DELIMITER in name or _section(name) in Settings.model_fields)
+    )
+
+
+def _section(name: str) -> str:
+    return name[len(PREFIX) :].partition(DELIMITER)[0].lower()

@@ -12,10 +12,10 @@ from pathlib import Path
 from tidegate.bench.prompts import Prompt
 from tidegate.bench.serve import Cell, Pass, Progress, grow, run_pass
 from tidegate.cli import parts
-from tidegate.cli.ground import open_ledger, secret_bytes
+from tidegate.cli.ground import budgets_of, open_ledger, secret_bytes
 from tidegate.cli.half_outer import DEMO_KEY, link_engine
 from tidegate.cli.purse import LedgerPurse
-from tidegate.cli.servers import Servers
+from tidegate.cli.servers import PATIENCE, Servers
 from tidegate.config import Budget, Inner, Link, Models, Outer, Settings
 from tidegate.errors import ConfigError
 from tidegate.sampling.seed import SeedService
@@ -107,14 +107,18 @@ async def _grow(
         tuple(tokenizer.chat([{"role": "user", "content": prompt.prompt}])) for prompt in prompts
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    with Servers(settings, folder, ("inner",)) as servers:
-        ledger = open_ledger(settings.outer.ledger, settings, parts.strong_parameters(models))
+    budgets = budgets_of(settings, parts.strong_parameters(models))
+    with (
+        Servers(settings, folder, ("inner",)) as servers,
+        open_ledger(settings.outer.ledger, budgets) as ledger,
+    ):
         seeds = SeedService(secret_bytes(settings.outer.seed_key_file))
         purse = LedgerPurse(ledger, settings.budget.zones)
         engine = link_engine(settings, weak, tokenizer, seeds, purse, Metrics())
         async with engine:
-            deadline = time.monotonic() + 300
+            deadline = time.monotonic() + PATIENCE
             while not engine.healthy():
+                servers.check()
                 if time.monotonic() > deadline:
                     raise ConfigError("the inner half did not come up")
                 await asyncio.sleep(0.1)

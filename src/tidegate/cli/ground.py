@@ -1,15 +1,24 @@
-"""What both halves need before they start: secrets, ledgers, addresses."""
+"""What both halves need before they start: secrets, ledgers, addresses, logs."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
+from collections.abc import Iterator, MutableMapping
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+import structlog
 
 from tidegate.clock import SystemClock
 from tidegate.config import Settings
 from tidegate.errors import ConfigError
-from tidegate.ledger import Ledger, SqliteStore, profile
+from tidegate.ledger import Budgets, Ledger, SqliteStore, profile
+from tidegate.serve.telemetry import make_logger
+
+_SECRET_BYTES = 32
 
 
 def secret_bytes(path: Path) -> bytes:
@@ -17,13 +26,15 @@ def secret_bytes(path: Path) -> bytes:
 
     Raises ConfigError for a file that is too short or cannot be read.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     try:
         if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "wb") as file:
-                file.write(secrets.token_bytes(32))
+                file.write(secrets.token_bytes(_SECRET_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
             # A link, not a rename: of two processes that start at once, the first one's stays.
             try:
                 os.link(fresh, path)
@@ -34,20 +45,42 @@ def secret_bytes(path: Path) -> bytes:
         value = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read or make the secret {path}: {error.strerror}") from error
-    if len(value) < 32:
-        raise ConfigError(f"the secret in {path} has {len(value)} bytes; it needs 32")
-    return value[:32]
+    if len(value) < _SECRET_BYTES:
+        raise ConfigError(f"the secret in {path} has {len(value)} bytes; it needs {_SECRET_BYTES}")
+    return value[:_SECRET_BYTES]
 
 
-def open_ledger(path: Path, settings: Settings, parameters: int) -> Ledger:
-    """The ledger at `path` under the settings' budgets. Raises ConfigError or LedgerError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    budgets = profile(settings.budget.profile, parameters=parameters, zones=settings.budget.zones)
-    ledger = Ledger(SqliteStore(path), budgets, SystemClock())
-    for held in ledger.held():
-        # Whoever held it is gone, and nobody knows how much of it crossed: all of it counts.
-        ledger.recover(held, held.bits, "its writer ended without settling it")
-    return ledger
+def budgets_of(settings: Settings, parameters: int) -> Budgets:
+    """The caps of the settings' profile for a strong model of that size. Raises ConfigError."""
+    return profile(settings.budget.profile, parameters=parameters, zones=settings.budget.zones)
+
+
+@contextmanager
+def open_ledger(path: Path, budgets: Budgets) -> Iterator[Ledger]:
+    """A half's ledger, used by no other half while the context is open.
+
+    What an earlier half held and did not settle is charged in full. Raises ConfigError or
+    LedgerError.
+    """
+    with _sole_user(path), closing(SqliteStore(path)) as store:
+        ledger = Ledger(store, budgets, SystemClock())
+        for held in ledger.held():
+            # Whoever held it is gone, and nobody knows how much of it crossed: all of it counts.
+            ledger.recover(held, held.bits, "its writer ended without settling it")
+        yield ledger
+
+
+@contextmanager
+def _sole_user(path: Path) -> Iterator[None]:
+    """Two halves over one ledger would each take the other's reservations for a dead one's."""
+    lock = path.with_name(path.name + ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+    except BlockingIOError as error:
+        raise ConfigError(f"another half is running on the ledger {path}") from error
 
 
 def host_port(address: str) -> tuple[str | None, int]:
@@ -55,6 +88,20 @@ def host_port(address: str) -> tuple[str | None, int]:
     host, colon, port = address.rpartition(":")
     if not colon or "/" in address:
         return None, 0
-    if not (host and port.isdigit()):
+    host = host.removeprefix("[").removesuffix("]")
+    if not (host and port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
         raise ConfigError(f"link address {address!r} is neither a socket's path nor host:port")
     return host, int(port)
+
+
+def log_as_json(stream: TextIO) -> None:
+    """What the rooms log goes to `stream` as JSON lines, without anybody's text."""
+    lines = make_logger(stream, SystemClock())
+
+    def forward(_logger: object, method: str, event: MutableMapping[str, Any]) -> NoReturn:
+        # `diagnostics` calls the sentence `message`; in logs it is the `reason` of an event.
+        told = {"reason" if name == "message" else name: value for name, value in event.items()}
+        getattr(lines, method)(told.pop("event"), **told)
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[forward])

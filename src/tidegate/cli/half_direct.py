@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tidegate.bench.direct import DirectEngine
 from tidegate.cli import parts
 from tidegate.cli.ground import secret_bytes
-from tidegate.cli.half_outer import serve_api
+from tidegate.cli.half_outer import keyring, serve_api
 from tidegate.clock import SystemClock
 from tidegate.config import Settings
 from tidegate.ledger import Ledger, MemoryStore, profile
@@ -19,6 +19,7 @@ from tidegate.serve.telemetry import Metrics
 
 async def run_direct(settings: Settings, stop: asyncio.Event, ready: Callable[[int], None]) -> None:
     """Serve the API straight from the strong model until `stop`. Raises TidegateError."""
+    keys = keyring(settings)
     tokenizer = parts.load_tokenizer(settings.models)
     strong = parts.strong_model(settings.models)
     ledger = Ledger(MemoryStore(), profile("testing-only", parameters=1), SystemClock())
@@ -34,9 +35,10 @@ async def run_direct(settings: Settings, stop: asyncio.Event, ready: Callable[[i
             settings,
             engine,
             tokenizer,
+            keys,
             ledger,
             Metrics(),
-            context_length=strong.context_length,
+            context_length=parts.context_length(settings.models),
             vocab_size=strong.vocab_size,
             stop=stop,
             ready=ready,

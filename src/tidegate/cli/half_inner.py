@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 
 from tidegate.cli import parts
-from tidegate.cli.ground import host_port, open_ledger, secret_bytes
+from tidegate.cli.ground import budgets_of, host_port, open_ledger, secret_bytes
 from tidegate.cli.purse import LedgerAllowance
 from tidegate.clock import SystemClock
 from tidegate.config import Inner, Settings
@@ -22,21 +23,22 @@ from tidegate.serve.inner.reasoning import ReasoningStore, Thinking
 from tidegate.serve.inner.review import ReviewServer
 from tidegate.serve.inner.server import InnerServer
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
+Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
 
 
 async def run_inner(settings: Settings, stop: asyncio.Event) -> None:
     """Serve the link until `stop`. Raises TidegateError before the first connection."""
-    models = settings.models
+    models, inner, zones = settings.models, settings.inner, settings.budget.zones
+    reviewers = _digests(inner.reviewers)
     tokenizer = parts.load_tokenizer(models)
+    thinking = _thinking(inner, tokenizer)
     strong, weak = parts.strong_model(models), parts.weak_model(models)
-    ledger = open_ledger(settings.inner.ledger, settings, strong.describe().parameters)
-    zones = settings.budget.zones
+    budgets = budgets_of(settings, models.parameters or strong.describe().parameters)
     observer = None
-    if settings.inner.measurements is not None:
-        observer = Measurer(settings.inner.measurements)
+    if inner.measurements is not None:
+        observer = Measurer(inner.measurements)
         strong, weak = observer.strong(strong), observer.weak(weak)
-    reviewers = _digests(settings.inner.reviewers)
     store = ReasoningStore(SystemClock(), reviewers=reviewers)
     engine = InnerEngine(
         strong,
@@ -44,22 +46,20 @@ async def run_inner(settings: Settings, stop: asyncio.Event) -> None:
         tokenizer,
         store,
         slots=settings.link.max_streams,
-        thinking=_thinking(settings.inner, tokenizer),
+        thinking=thinking,
         observer=observer,
     )
-    allowance = LedgerAllowance(ledger, "link", edge_between(*zones[:2]))
-    server = InnerServer(engine, secret_bytes(settings.link.secret_file), allowance)
-    try:
-        async with contextlib.AsyncExitStack() as stack:
-            if reviewers:
-                review = ReviewServer(store, tokenizer.decode)
-                address = settings.inner.review_address
-                await stack.enter_async_context(await _listen_unix(address, review.handle))
-            await stack.enter_async_context(await _listen(settings.link.address, server.handle))
-            await stop.wait()
-    finally:
-        server.close()
-        allowance.close()
+    async with contextlib.AsyncExitStack() as stack:
+        ledger = stack.enter_context(open_ledger(inner.ledger, budgets))
+        allowance = LedgerAllowance(ledger, "link", edge_between(*zones[:2]))
+        stack.callback(allowance.close)
+        server = InnerServer(engine, secret_bytes(settings.link.secret_file), allowance)
+        stack.callback(server.close)
+        if reviewers:
+            review = ReviewServer(store, tokenizer.decode)
+            await stack.enter_async_context(_listening(inner.review_address, review.handle))
+        await stack.enter_async_context(_listening(settings.link.address, server.handle))
+        await stop.wait()
 
 
 def _thinking(inner: Inner, tokenizer: Tokenizer) -> Thinking | None:
@@ -67,35 +67,49 @@ def _thinking(inner: Inner, tokenizer: Tokenizer) -> Thinking | None:
         return None
     if not (inner.reasoning_start and inner.reasoning_end):
         raise ConfigError("reasoning needs both delimiters, reasoning_start and reasoning_end")
-    return Thinking(
-        tuple(tokenizer.encode(inner.reasoning_start)),
-        tuple(tokenizer.encode(inner.reasoning_end)),
-        inner.reasoning_tokens,
-    )
+    start, end = tokenizer.encode(inner.reasoning_start), tokenizer.encode(inner.reasoning_end)
+    return Thinking(tuple(start), tuple(end), inner.reasoning_tokens)
 
 
 def _digests(reviewers: tuple[str, ...]) -> tuple[bytes, ...]:
+    if any(not re.fullmatch("[0-9a-f]{64}", digest) for digest in reviewers):
+        raise ConfigError("a reviewer's digest is 64 hexadecimal digits; see `tidegate review new`")
+    return tuple(bytes.fromhex(digest) for digest in reviewers)
+
+
+@contextlib.asynccontextmanager
+async def _listening(address: str, handle: Handler) -> AsyncIterator[None]:
+    """Accept connections while the context is open; leaving it ends those that are."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(handle(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
     try:
-        return tuple(bytes.fromhex(digest) for digest in reviewers)
-    except ValueError as error:
-        raise ConfigError(
-            "a reviewer's digest is not hexadecimal; see `tidegate review`"
-        ) from error
+        server = await _start(address, accept)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {address}: {error}") from error
+    try:
+        yield
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _listen(address: str, handle: Handler) -> asyncio.Server:
+async def _start(address: str, accept: Accept) -> asyncio.Server:
     host, port = host_port(address)
     if host is not None:
-        return await asyncio.start_server(handle, host, port)
-    return await _listen_unix(address, handle)
-
-
-async def _listen_unix(address: str, handle: Handler) -> asyncio.Server:
+        return await asyncio.start_server(accept, host, port)
     path = Path(address)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
+    if path.is_socket():
+        path.unlink()  # left by a half that was killed
     before = os.umask(0o077)
     try:
-        return await asyncio.start_unix_server(handle, path)
+        return await asyncio.start_unix_server(accept, path)
     finally:
         os.umask(before)

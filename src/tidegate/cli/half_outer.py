@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import sys
 from collections.abc import Callable
 
 import uvicorn
 
 from tidegate.cli import parts
-from tidegate.cli.ground import host_port, open_ledger, secret_bytes
+from tidegate.cli.ground import budgets_of, host_port, open_ledger, secret_bytes
 from tidegate.cli.purse import LedgerPurse
 from tidegate.cli.record import RecordingEngine
 from tidegate.clock import SystemClock
@@ -38,16 +39,18 @@ DEMO_KEY = "tidegate-demo"
 
 async def run_outer(settings: Settings, stop: asyncio.Event, ready: Callable[[int], None]) -> None:
     """Serve the API until `stop`; `ready` is called with the port. Raises TidegateError."""
-    tokenizer = parts.load_tokenizer(settings.models)
-    weak = parts.weak_model(settings.models)
-    ledger = open_ledger(settings.outer.ledger, settings, parts.strong_parameters(settings.models))
+    models, budget = settings.models, settings.budget
+    keys = keyring(settings)
+    tokenizer, weak = parts.load_tokenizer(models), parts.weak_model(models)
+    budgets = budgets_of(settings, parts.strong_parameters(models))
     seeds = SeedService(secret_bytes(settings.outer.seed_key_file))
     metrics = Metrics()
-    purse = LedgerPurse(ledger, settings.budget.zones, settings.budget.homes)
-    link = link_engine(settings, weak, tokenizer, seeds, purse, metrics)
     async with contextlib.AsyncExitStack() as stack:
+        ledger = stack.enter_context(open_ledger(settings.outer.ledger, budgets))
+        purse = LedgerPurse(ledger, budget.zones, budget.homes)
         # Entered first, so closed last: streams end before their leases are settled.
         stack.callback(purse.close)
+        link = link_engine(settings, weak, tokenizer, seeds, purse, metrics)
         await stack.enter_async_context(link)
         engine: Engine = link
         if settings.outer.record is not None:
@@ -56,9 +59,10 @@ async def run_outer(settings: Settings, stop: asyncio.Event, ready: Callable[[in
             settings,
             engine,
             tokenizer,
+            keys,
             ledger,
             metrics,
-            context_length=weak.context_length,
+            context_length=parts.context_length(models),
             vocab_size=weak.vocab_size,
             stop=stop,
             ready=ready,
@@ -69,6 +73,7 @@ async def serve_api(
     settings: Settings,
     engine: Engine,
     tokenizer: Tokenizer,
+    keys: Keyring,
     ledger: Ledger,
     metrics: Metrics,
     *,
@@ -82,11 +87,11 @@ async def serve_api(
     app = create_app(
         engine=engine,
         tokenizer=tokenizer,
-        keys=keyring(settings),
+        keys=keys,
         model=ServedModel(
             id=settings.outer.model_name,
             created=int(clock.now()),
-            context_length=min(settings.models.max_context, context_length),
+            context_length=context_length,
             vocab_size=vocab_size,
             fingerprint="tg_" + tokenizer.fingerprint[:12],
         ),
@@ -97,20 +102,28 @@ async def serve_api(
         metrics=metrics,
         log=make_logger(sys.stderr, clock),
     )
-    config = server_config(
-        app, host=settings.outer.host, port=settings.outer.port, log_stream=sys.stderr
-    )
+    listener = _bound(settings.outer.host, settings.outer.port)
+    port = listener.getsockname()[1]
+    config = server_config(app, host=settings.outer.host, port=port, log_stream=sys.stderr)
     server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.02)
     if server.started:
-        ready(server.servers[0].sockets[0].getsockname()[1])
+        ready(port)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     server.should_exit = True
     await serving
     stopping.cancel()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
 def link_engine(

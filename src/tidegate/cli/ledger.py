@@ -10,12 +10,16 @@ from rich.console import Console
 from rich.table import Table
 
 from tidegate.cli import parts
+from tidegate.cli.ground import budgets_of
 from tidegate.cli.serve import SettingsFile, settings_of
 from tidegate.clock import SystemClock
 from tidegate.config import Settings
-from tidegate.errors import ConfigError
-from tidegate.ledger import Broken, CannotVerify, Ledger, Sound, SqliteStore, profile
+from tidegate.errors import ConfigError, LedgerError
+from tidegate.ledger import Broken, Budgets, CannotVerify, Ledger, Sound, SqliteStore
+from tidegate.ledger import verify as check
 from tidegate.ledger.budgets import TOTAL, Scope, edge_scope, edges_along, principal_scope
+from tidegate.ledger.state import State
+from tidegate.ledger.verify import catch_up
 from tidegate.units import Bits
 
 app = typer.Typer(
@@ -27,14 +31,9 @@ app = typer.Typer(
 Half = Annotated[str, typer.Option(help="outer (per principal) or inner (its own hard cap).")]
 
 
-def _open(settings: Settings, half: str) -> Ledger:
+def _open(settings: Settings, half: str) -> tuple[SqliteStore, Budgets]:
     path = _path(settings, half)
-    budgets = profile(
-        settings.budget.profile,
-        parameters=parts.strong_parameters(settings.models),
-        zones=settings.budget.zones,
-    )
-    return Ledger(SqliteStore(path), budgets, SystemClock())
+    return SqliteStore(path), budgets_of(settings, parts.strong_parameters(settings.models))
 
 
 def _path(settings: Settings, half: str) -> Path:
@@ -54,12 +53,14 @@ def show(
 ) -> None:
     """Print what is spent, held and left, in bits."""
     chosen = settings_of(settings, None)
-    ledger = _open(chosen, half)
+    # Looked at, not opened as a half does: that would write to it.
+    store, budgets = _open(chosen, half)
+    state = catch_up(store, State(budgets))
     scopes = [TOTAL, *(edge_scope(edge) for edge in edges_along(chosen.budget.zones))]
     scopes += [principal_scope(name) for name in principal or ()]
     table = Table("account", "spent", "held", "left", title=f"{half} ledger, bits")
     for scope in scopes:
-        balance = ledger.balance(scope)
+        balance = state.account(scope).balance(state.time)
         left = "no cap" if balance.left is None else f"{balance.left:,}"
         table.add_row(scope, f"{balance.spent:,}", f"{balance.reserved:,}", left)
     Console().print(table)
@@ -68,7 +69,11 @@ def show(
 @app.command()
 def verify(settings: SettingsFile = None, half: Half = "outer") -> None:
     """Recompute the whole log: exit 0 if it is sound, 1 if it is not, 3 if nobody can tell."""
-    match _open(settings_of(settings, None), half).verify():
+    try:
+        verdict = check(*_open(settings_of(settings, None), half))
+    except LedgerError as error:
+        verdict = CannotVerify(error.message)
+    match verdict:
         case Sound(state, None):
             typer.echo(f"sound: {state.tip.size} entries, root {state.root.hex()}")
         case Sound(state, over):
@@ -84,12 +89,12 @@ def verify(settings: SettingsFile = None, half: Half = "outer") -> None:
 @app.command("top-up")
 def top_up(
     account: Annotated[str, typer.Argument(help="total, edge:A→B or principal:NAME.")],
-    bits: Annotated[int, typer.Argument(min=1, help="Bits to allow on top.")],
+    bits: Annotated[int, typer.Argument(min=1, max=2**62, help="Bits to allow on top.")],
     reason: Annotated[str, typer.Option(help="Goes into the log.", prompt=True)],
     settings: SettingsFile = None,
     half: Half = "outer",
 ) -> None:
     """Allow more; a running half takes it up with its next reservation."""
-    ledger = _open(settings_of(settings, None), half)
+    ledger = Ledger(*_open(settings_of(settings, None), half), SystemClock())
     ledger.top_up(Scope(account), Bits(bits), reason)
     typer.echo(f"{account}: {ledger.balance(Scope(account)).left} bits left")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from tidegate import __version__
 from tidegate.cli import bench, ledger, models, review, serve
@@ -33,9 +35,18 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one sentence on standard error and status 2."""
+    """Run the command line; what the user can mend is one sentence and status 2."""
     try:
         app()
     except TidegateError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error.message}", highlight=False)
-        sys.exit(2)
+        _fail(error.message)
+    except OSError as error:
+        # A folder that cannot be written, a full disk: named by the system, not by us.
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}")
+
+
+def _fail(sentence: str) -> NoReturn:
+    told = Text.assemble(("error: ", "red"), sentence)
+    Console(stderr=True).print(told, soft_wrap=True)
+    sys.exit(2)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from tidegate.config import Models
 from tidegate.errors import ConfigError
 from tidegate.models import load, tokenizer
 from tidegate.models.cache import Progress, no_progress
 from tidegate.models.port import Model, ModelInfo
-from tidegate.models.prepared import manifest_of, prepare
+from tidegate.models.prepared import MANIFEST, manifest_of, prepare
 from tidegate.models.tokenizer import FileTokenizer
 
 NGRAM = "ngram"
@@ -31,7 +33,7 @@ def pair(name: str) -> Models:
 def fetch_all(models: Models, progress: Progress = no_progress) -> None:
     """Bring everything both halves need into the cache. Raises ModelError."""
     prepare(models.strong, dtype=models.dtype, progress=progress)
-    if models.weak != NGRAM:
+    if models.weak != NGRAM and not models.weak.endswith(".json"):
         prepare(models.weak, dtype=models.weak_dtype, progress=progress)
 
 
@@ -65,16 +67,47 @@ def weak_model(models: Models, progress: Progress = no_progress) -> Model:
 
 def load_tokenizer(models: Models, progress: Progress = no_progress) -> FileTokenizer:
     """The tokenizer both models share. Raises ModelError."""
-    if models.tokenizer:
-        return tokenizer.load(Path(models.tokenizer))
-    return tokenizer.load(prepare(models.strong, dtype=models.dtype, progress=progress))
+    return tokenizer.load(_tokenizer_folder(models, progress))
+
+
+def context_length(models: Models) -> int:
+    """Tokens of prompt and answer: the settings' bound, or the strong model's own if less.
+
+    The outer half reads the latter beside the tokenizer, where it is known.
+    """
+    try:
+        text = (_tokenizer_folder(models) / "config.json").read_bytes()
+    except FileNotFoundError:
+        return models.max_context
+    longest = msgspec.json.decode(text, type=_Config).max_position_embeddings
+    return min(models.max_context, longest or models.max_context)
+
+
+class _Config(msgspec.Struct):
+    max_position_embeddings: int | None = None
 
 
 def strong_parameters(models: Models) -> int:
-    """How many parameters the budgets guard; from the settings or the strong model's manifest."""
+    """How many parameters the budgets guard; from the settings or the strong model's manifest.
+
+    Raises ConfigError where neither says.
+    """
     if models.parameters is not None:
         return models.parameters
-    return manifest_of(prepare(models.strong, dtype=models.dtype), frozenset()).parameters
+    folder = prepare(models.strong, dtype=models.dtype)
+    found = manifest_of(folder, frozenset()).parameters if (folder / MANIFEST).exists() else 0
+    if not found:
+        raise ConfigError(
+            f"{models.strong} does not say how many parameters it has, on which the budgets "
+            "depend; set [models] parameters"
+        )
+    return found
+
+
+def _tokenizer_folder(models: Models, progress: Progress = no_progress) -> Path:
+    if models.tokenizer:
+        return Path(models.tokenizer)
+    return prepare(models.strong, dtype=models.dtype, progress=progress)
 
 
 def weak_card(models: Models, info: ModelInfo) -> str:

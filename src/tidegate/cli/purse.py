@@ -28,8 +28,9 @@ INNER_LEASE = Bits(1 << 14)
 class _Lease:
     """One principal's lease: `entry` is its first reservation, one an edge follow."""
 
+    principal: str
+    edges: tuple[str, ...]
     entry: int
-    edges: int
     held: int
     open: int = 0
     spent: int = 0
@@ -38,10 +39,14 @@ class _Lease:
     def free(self) -> int:
         return self.held - self.open - self.spent
 
+    @property
+    def entries(self) -> range:
+        return range(self.entry, self.entry + len(self.edges))
+
 
 @dataclass(slots=True)
 class _Part:
-    principal: str
+    lease: _Lease
     bits: int
 
 
@@ -49,8 +54,8 @@ class LedgerPurse:
     """`serve.outer.link_account.Purse`: a charge falls on every edge up to the principal's zone.
 
     Streams reserve from their principal's lease. A lease is settled, and taken anew for what is
-    still open, once a lease's worth was spent. When a budget refuses, idle leases of others are
-    given back before the refusal is believed.
+    still open, once a lease's worth was spent. When a budget refuses, what others' leases do not
+    need is given back before the refusal is believed.
     """
 
     def __init__(
@@ -72,15 +77,23 @@ class LedgerPurse:
 
     def reserve(self, principal: str, bits: Bits) -> int:
         """Hold `bits` on every edge. Raises BudgetExceededError: nothing was held."""
-        self._draw(principal, bits)
+        lease = self._leases.get(principal)
+        if lease is None or lease.free < bits:
+            lease = self._grow(principal, bits - (lease.free if lease else 0))
+        lease.open += bits
         self._next += 1
-        self._parts[self._next] = _Part(principal, bits)
+        self._parts[self._next] = _Part(lease, bits)
         return self._next
 
     def extend(self, reservation: int, bits: Bits) -> None:
         """Hold `bits` more. Raises BudgetExceededError."""
         part = self._part(reservation)
-        self._draw(part.principal, bits)
+        lease = part.lease
+        if self._leases.get(lease.principal) is not lease:
+            raise LedgerError("the lease of this reservation could not be settled")
+        if lease.free < bits:
+            self._grow(lease.principal, bits - lease.free)
+        lease.open += bits
         part.bits += bits
 
     def commit(self, reservation: int, bits: Bits) -> None:
@@ -89,11 +102,11 @@ class LedgerPurse:
         if not 0 <= bits <= part.bits:
             raise LedgerError("more crossed than was held", held=part.bits, crossed=bits)
         del self._parts[reservation]
-        lease = self._leases[part.principal]
+        lease = part.lease
         lease.open -= part.bits
         lease.spent += bits
         if lease.spent >= LEASE:
-            self._settle(part.principal)
+            self._settle(lease)
 
     def release(self, reservation: int) -> None:
         """Nothing crossed."""
@@ -106,52 +119,50 @@ class LedgerPurse:
 
     def close(self) -> None:
         """Settle every lease. What is still open stays held: nobody knows how much crossed."""
-        for principal in tuple(self._leases):
-            self._settle(principal)
+        for lease in tuple(self._leases.values()):
+            self._settle(lease)
 
-    def _draw(self, principal: str, bits: int) -> None:
-        lease = self._leases.get(principal)
-        missing = bits - (lease.free if lease else 0)
-        if missing > 0:
-            self._grow(principal, missing)
-        self._leases[principal].open += bits
-
-    def _grow(self, principal: str, missing: int) -> None:
+    def _grow(self, principal: str, missing: int) -> _Lease:
         """Hold at least `missing` bits more: with a lease's worth to spare, or bare."""
         try:
-            self._hold(principal, missing + LEASE)
+            return self._hold(principal, missing + LEASE)
         except BudgetExceededError:
-            for other, lease in tuple(self._leases.items()):
-                if other != principal and not lease.open:
-                    self._settle(other)
-            self._hold(principal, missing)
+            for lease in tuple(self._leases.values()):
+                if lease.principal != principal and lease.free:
+                    self._settle(lease)
+            return self._hold(principal, missing)
 
-    def _hold(self, principal: str, bits: int) -> None:
+    def _hold(self, principal: str, bits: int) -> _Lease:
         lease = self._leases.get(principal)
         if lease is None:
             edges = self._edges(principal)
             entry = self._ledger.record(*(Reserve(principal, edge, bits) for edge in edges))
-            self._leases[principal] = _Lease(entry, len(edges), bits)
-            return
-        numbers = range(lease.entry, lease.entry + lease.edges)
-        self._ledger.record(*(Extend(number, bits) for number in numbers))
-        lease.held += bits
-
-    def _settle(self, principal: str) -> None:
-        """Commit what was spent; what streams still hold is reserved anew in the same write."""
-        lease = self._leases[principal]
-        commits = [
-            Commit(number, lease.spent) for number in range(lease.entry, lease.entry + lease.edges)
-        ]
-        edges = self._edges(principal) if lease.open else ()
-        reserves = [Reserve(principal, edge, lease.open) for edge in edges]
-        first = self._ledger.record(*commits, *reserves)
-        if reserves:
-            self._leases[principal] = _Lease(
-                first + len(commits), lease.edges, lease.open, open=lease.open
-            )
+            lease = self._leases[principal] = _Lease(principal, edges, entry, bits)
         else:
-            del self._leases[principal]
+            self._ledger.record(*(Extend(number, bits) for number in lease.entries))
+            lease.held += bits
+        return lease
+
+    def _settle(self, lease: _Lease) -> None:
+        """Commit what was spent; what streams still hold is reserved anew in the same write."""
+        if self._leases.get(lease.principal) is not lease:
+            return
+        commits = [Commit(number, lease.spent) for number in lease.entries]
+        kept = lease.edges if lease.open else ()
+        reserves = [Reserve(lease.principal, edge, lease.open) for edge in kept]
+        # Whether or not a write that fails took place, the ledger counts all that this lease is
+        # good for. But nobody knows what its reservations are then, so it is not drawn on again.
+        del self._leases[lease.principal]
+        try:
+            first = self._ledger.record(*commits, *reserves)
+        except BudgetExceededError:
+            # Incidents overdrew a budget; nothing was written and the lease stays as it is.
+            self._leases[lease.principal] = lease
+            return
+        if lease.open:
+            lease.entry = first + len(commits)
+            lease.held, lease.spent = lease.open, 0
+            self._leases[lease.principal] = lease
 
     def _edges(self, principal: str) -> tuple[str, ...]:
         home = self._homes.get(principal, self._zones[-1])
@@ -174,22 +185,26 @@ class LedgerAllowance:
         self._used = 0
 
     def spend(self, bits: Bits) -> None:
-        """Take `bits` before they leave. Raises BudgetExceededError; nothing may leave then."""
+        """Take `bits` before they leave.
+
+        Raises BudgetExceededError or LedgerError: nothing may leave then.
+        """
         if self._lease is None or self._used + bits > self._lease.bits:
-            self._renew(bits)
+            self.close()
+            self._lease = self._renewed(bits)
         self._used += bits
 
     def close(self) -> None:
-        """Settle the lease."""
-        if self._lease is not None:
-            self._ledger.commit(self._lease, Bits(self._used))
-            self._lease, self._used = None, 0
+        """Settle the lease. Raises LedgerError: it counts in full until the half starts again."""
+        lease, used = self._lease, Bits(self._used)
+        self._lease, self._used = None, 0
+        if lease is not None:
+            self._ledger.commit(lease, used)
 
-    def _renew(self, bits: Bits) -> None:
-        self.close()
+    def _renewed(self, bits: Bits) -> Reservation:
         try:
             wanted = Bits(max(INNER_LEASE, bits))
-            self._lease = self._ledger.reserve(self._principal, self._edge, wanted)
+            return self._ledger.reserve(self._principal, self._edge, wanted)
         except BudgetExceededError:
             # The last bits of a budget are fewer than a lease.
-            self._lease = self._ledger.reserve(self._principal, self._edge, bits)
+            return self._ledger.reserve(self._principal, self._edge, bits)

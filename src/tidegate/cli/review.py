@@ -39,6 +39,9 @@ def read(
     address = settings_of(settings, None).inner.review_address
     try:
         credential = credential_file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TidegateError(f"cannot read a credential from {credential_file}") from error
+    try:
         reply = asyncio.run(ask(address, reasoning_ref, credential))
     except (OSError, msgspec.DecodeError) as error:
         raise TidegateError(f"cannot ask the inner half at {address}: {error}") from error

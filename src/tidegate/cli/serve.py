@@ -14,21 +14,25 @@ import typer
 from rich.console import Console
 
 from tidegate.cli import parts
-from tidegate.cli.ground import secret_bytes
+from tidegate.cli.ground import log_as_json, secret_bytes
 from tidegate.cli.progress import bars
 from tidegate.cli.servers import Servers
 from tidegate.config import Settings, load
+from tidegate.errors import ConfigError
 
 app = typer.Typer(
     help="Keep serving. Without a command: both halves, as two processes of this host.",
     invoke_without_command=True,
 )
 
+FOLDER = Path("run")
+"""Where both halves' logs and settings go; by default their sockets, secrets and ledgers too."""
+
 SettingsFile = Annotated[
     Path | None,
-    typer.Option("--settings", help="A TOML file; `docs/quickstart.md` lists its keys."),
+    typer.Option("--settings", help="A TOML file; without it, the defaults."),
 ]
-Pair = Annotated[str | None, typer.Option(help="smollm2 or qwen; sets the [models] section.")]
+Pair = Annotated[str | None, typer.Option(help="smollm2 or qwen; sets all that concerns models.")]
 
 
 def settings_of(path: Path | None, pair: str | None) -> Settings:
@@ -44,27 +48,35 @@ def serve(
     context: typer.Context,
     settings: SettingsFile = None,
     pair: Pair = None,
-    port: Annotated[int | None, typer.Option(help="Port of the API; 0 picks a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the API; 0 picks a free one.")
+    ] = None,
     demo_key: Annotated[
         bool, typer.Option(help="Accept the public key `tidegate-demo` from this host.")
     ] = False,
 ) -> None:
     """Run the inner and the outer half until interrupted."""
     if context.invoked_subcommand is not None:
+        if settings or pair or port is not None or demo_key:
+            raise ConfigError(f"give options after `serve {context.invoked_subcommand}`")
         return
     chosen = settings_of(settings, pair)
     update: dict[str, object] = {"demo_key": demo_key or chosen.outer.demo_key}
     if port is not None:
         update["port"] = port
     chosen = chosen.model_copy(update={"outer": chosen.outer.model_copy(update=update)})
+    # Before models are fetched, which takes long, and for nothing if nobody holds a key.
+    from tidegate.cli.half_outer import keyring
+
+    keyring(chosen)
     console = Console(stderr=True)
     with bars() as progress:
         parts.fetch_all(chosen.models, progress)
-    with Servers(chosen, Path("run")) as servers:
+    with Servers(chosen, FOLDER) as servers:
         console.print("starting both halves (the first start loads the models) …")
         url = servers.wait_ready()
         console.print(f"serving [bold]{url}[/bold] as model {chosen.outer.model_name!r}")
-        console.print("stop with Ctrl-C; logs are in run/inner.log and run/outer.log")
+        console.print(f"stop with Ctrl-C; logs are in {FOLDER}/inner.log and {FOLDER}/outer.log")
         servers.wait_ended()
 
 
@@ -115,7 +127,10 @@ def key(
 ) -> None:
     """Make a key for somebody and print it, this once; restart the outer half to accept it."""
     from tidegate.serve.outer.keys import Keyring, mint_key
+    from tidegate.serve.outer.link_account import OWN_PRINCIPAL
 
+    if principal == OWN_PRINCIPAL:
+        raise ConfigError(f"{principal!r} is who pays for what no user can be charged with")
     path = load(settings).outer.key_file
     path.parent.mkdir(parents=True, exist_ok=True)
     ring = Keyring.read(path) if path.exists() else Keyring.empty()
@@ -146,6 +161,7 @@ def _announce(ready_file: Path | None) -> Callable[[int], None]:
 
 def _until_stopped(run: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    log_as_json(sys.stderr)
 
     async def body() -> None:
         stop = asyncio.Event()
@@ -155,4 +171,3 @@ def _until_stopped(run: Callable[[asyncio.Event], Awaitable[None]]) -> None:
         await run(stop)
 
     asyncio.run(body())
-    sys.stdout.flush()

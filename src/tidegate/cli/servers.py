@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import IO
 
 from tidegate.cli.toml import to_toml
-from tidegate.config import Settings
+from tidegate.config import Settings, overrides
 from tidegate.errors import ConfigError
 
 PATIENCE = 300.0
@@ -34,12 +35,17 @@ class Servers:
         self._folder = folder
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: list[IO[bytes]] = []
+        self._before: Callable[[int, FrameType | None], object] | int | None = None
 
     def __enter__(self) -> Servers:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._ready_file.unlink(missing_ok=True)
         file = self._folder / "settings.toml"
-        file.write_text(to_toml(self._settings))
+        file.write_text(to_toml(self._settings), encoding="utf-8")
+        # The file holds what the environment overrode, and what a command set after that.
+        inherited = {k: v for k, v in os.environ.items() if k not in overrides(os.environ)}
+        # A service manager's way to say stop; as with Ctrl-C, the halves are ended in order.
+        self._before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         for half in self._halves:
             more = [] if half == "inner" else ["--ready-file", str(self._ready_file)]
             log = (self._folder / f"{half}.log").open("ab")
@@ -52,7 +58,7 @@ class Servers:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+                env={**inherited, "OMP_WAIT_POLICY": "PASSIVE"},
             )
         return self
 
@@ -62,10 +68,11 @@ class Servers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for half in reversed(self._halves):
+        for half in reversed(self._children):
             self._end(self._children[half])
         for log in self._logs:
             log.close()
+        signal.signal(signal.SIGTERM, self._before)
 
     @property
     def _ready_file(self) -> Path:
@@ -79,7 +86,7 @@ class Servers:
         """The API's base URL, once it answers. Raises ConfigError if a half ends or is too slow."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            self._check()
+            self.check()
             port = self._ready_file.read_text() if self._ready_file.exists() else ""
             if port and _healthy(self._settings.outer.host, int(port)):
                 return f"http://{self._settings.outer.host}:{port}/v1"
@@ -90,12 +97,13 @@ class Servers:
         """Until a half ends, which is an error, or the user interrupts. Raises ConfigError."""
         try:
             while True:
-                self._check()
+                self.check()
                 time.sleep(0.5)
         except KeyboardInterrupt:
             return
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise ConfigError, with the last it said, if a half has ended."""
         for half, child in self._children.items():
             if child.poll() is not None:
                 lines = (self._folder / f"{half}.log").read_text(errors="replace").splitlines()
@@ -118,7 +126,7 @@ def _healthy(host: str, port: int) -> bool:
     try:
         connection.request("GET", "/health")
         return connection.getresponse().status == 200
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()

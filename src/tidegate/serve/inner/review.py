@@ -72,6 +72,7 @@ async def ask(address: str, record_id: str, credential: str) -> Reply:
     try:
         writer.write(msgspec.json.encode(Request(record_id, credential)) + b"\n")
         await writer.drain()
-        return msgspec.json.decode(await reader.readline(), type=Reply)
+        # To the end, not to the line's: a reader's limit is smaller than reasoning can be.
+        return msgspec.json.decode(await reader.read(), type=Reply)
     finally:
         writer.close()
