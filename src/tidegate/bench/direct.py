@@ -24,7 +24,7 @@ from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job, Limits
 from tidegate.serve.lockstep import Lane, LaneKey, Lockstep, Outcome, Symbol
 from tidegate.serve.outer.link_stream import make_join
 from tidegate.units import Bits
-from tidegate.wire.messages import Step
+from tidegate.wire.messages import Join, Step
 
 
 class _NoWeakModel:
@@ -53,7 +53,7 @@ class _NoWeakModel:
 
 @dataclass(slots=True)
 class _Stream:
-    job: Job
+    join: Join
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     untold: list[int] = field(default_factory=list)
     tokens: int = 0
@@ -101,7 +101,16 @@ class DirectEngine:
 
     async def stream(self, job: Job) -> AsyncIterator[Event]:
         """See `Engine.stream`."""
-        stream = _Stream(job)
+        seed = self._seeds.derive(
+            request_id=job.request_id,
+            prompt_hash=prompt_digest(job.prompt_ids),
+            params=job.params,
+            attempt=job.attempt,
+            user_seed=job.user_seed,
+            choice=job.choice,
+        )
+        # Nothing hides reasoning here, so there is none.
+        stream = _Stream(make_join(replace(job, reasoning=False), seed, None, self._vocab_size))
         self._waiting.append(stream)
         self._wake.set()
         try:
@@ -115,15 +124,20 @@ class DirectEngine:
 
     async def _run(self) -> None:
         number = 0
-        while True:
-            if not (self._waiting or self._live):
-                self._wake.clear()
-                await self._wake.wait()
-            step = self._next_step(number)
-            number += 1
-            loop = asyncio.get_running_loop()
-            for lane, symbol, outcome in await loop.run_in_executor(self._thread, self._do, step):
-                self._tell(lane.key, symbol, outcome)
+        try:
+            while True:
+                if not (self._waiting or self._live):
+                    self._wake.clear()
+                    await self._wake.wait()
+                step = self._next_step(number)
+                number += 1
+                loop = asyncio.get_running_loop()
+                told = await loop.run_in_executor(self._thread, self._do, step)
+                for lane, symbol, outcome in told:
+                    self._tell(lane.key, symbol, outcome)
+        finally:
+            for stream in (*self._waiting, *self._live.values()):
+                stream.events.put_nowait(Failed("engine_error", "The engine stopped."))
 
     def _next_step(self, number: int) -> Step:
         cancels = tuple(slot for slot, stream in self._live.items() if stream.gone)
@@ -134,17 +148,7 @@ class DirectEngine:
             if slot in self._live or not self._waiting:
                 continue
             stream = self._live[slot] = self._waiting.popleft()
-            job = stream.job
-            seed = self._seeds.derive(
-                request_id=job.request_id,
-                prompt_hash=prompt_digest(job.prompt_ids),
-                params=job.params,
-                attempt=job.attempt,
-                user_seed=job.user_seed,
-                choice=job.choice,
-            )
-            join = make_join(replace(job, reasoning=False), seed, None, self._vocab_size)
-            joins.append(msgspec.structs.replace(join, slot=slot))
+            joins.append(msgspec.structs.replace(stream.join, slot=slot))
         return Step(number=number, settled=0, cancels=cancels, joins=tuple(joins))
 
     def _do(self, step: Step) -> list[tuple[Lane, Symbol, Outcome]]:

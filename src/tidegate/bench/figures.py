@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 from rich.table import Table
+
+from tidegate.errors import TidegateError
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,19 +29,22 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
 def at_most(value: float, limit: float, *, unit: str, n: int, how: str) -> Figure:
     """A figure that holds when it is no greater than `limit`."""
-    target = f"<= {limit:g}"
-    return Figure(value=value, unit=unit, target=target, holds=value <= limit, n=n, how=how)
+    return _against(value, f"<= {limit:g}", value <= limit, unit, n, how)
 
 
 def at_least(value: float, limit: float, *, unit: str, n: int, how: str) -> Figure:
     """A figure that holds when it is no smaller than `limit`."""
-    target = f">= {limit:g}"
-    return Figure(value=value, unit=unit, target=target, holds=value >= limit, n=n, how=how)
+    return _against(value, f">= {limit:g}", value >= limit, unit, n, how)
 
 
 def report(value: float, *, unit: str, n: int, how: str) -> Figure:
     """A figure without a target."""
-    return Figure(value=value, unit=unit, n=n, how=how)
+    return Figure(value=float(value), unit=unit, n=n, how=how)
+
+
+def _against(value: float, target: str, holds: bool, unit: str, n: int, how: str) -> Figure:
+    # Measured with numpy, as like as not, whose numbers JSON does not take.
+    return Figure(value=float(value), unit=unit, target=target, holds=bool(holds), n=n, how=how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +60,10 @@ class Result:
         return all(figure.holds is not False for figure in self.figures.values())
 
     def to_json(self) -> bytes:
-        """One object: name, machine, figures. Raises ValueError for NaN or infinity."""
+        """One object: name, machine, figures. Raises TidegateError for NaN or infinity."""
         for key, figure in self.figures.items():
-            if not abs(figure.value) < float("inf"):
-                raise ValueError(f"figure {key} is {figure.value}")
+            if not math.isfinite(figure.value):
+                raise TidegateError(f"the figure {key} came out as {figure.value}")
         body = {"name": self.name, "machine": dict(self.machine), "figures": dict(self.figures)}
         return msgspec.json.format(msgspec.json.encode(body), indent=1)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, OpenAIError
 
 from tidegate.bench.prompts import Prompt
 from tidegate.errors import TidegateError
@@ -90,9 +90,12 @@ async def run_pass(
             return tokens
 
     start = time.perf_counter()
-    counts = await asyncio.gather(*(ask(prompt) for prompt in prompts))
+    try:
+        async with client:
+            counts = await asyncio.gather(*(ask(prompt) for prompt in prompts))
+    except OpenAIError as error:
+        raise TidegateError(f"a request failed: {error}") from error
     seconds = time.perf_counter() - start
-    await client.close()
     return Pass(sum(counts), seconds, statistics.median(firsts))
 
 

@@ -19,10 +19,10 @@ from tidegate.cli.demo_table import show
 from tidegate.cli.progress import bars
 from tidegate.cli.record import Answer
 from tidegate.cli.record import read as read_answers
-from tidegate.cli.servers import Servers
+from tidegate.cli.servers import SETTINGS, Servers
 from tidegate.clock import SystemClock
 from tidegate.config import Inner, Link, Models, Outer, Settings
-from tidegate.errors import TidegateError
+from tidegate.errors import ConfigError, TidegateError
 from tidegate.ledger import TOTAL, Ledger, SqliteStore, profile
 from tidegate.models.port import Tokenizer
 from tidegate.models.prepared import manifest_of, prepare
@@ -40,9 +40,11 @@ def demo(
     ] = "smollm2",
     prompts: Annotated[int, typer.Option(min=1, help="How many prompts.")] = 24,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = 12,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=Link().max_streams, help="Requests under way at once.")
+    ] = 12,
     folder: Annotated[
-        Path, typer.Option(help="For sockets, logs, ledgers and the report; emptied first.")
+        Path, typer.Option(help="For sockets, logs, ledgers and the report; made anew.")
     ] = Path("out/demo"),
 ) -> None:
     """Send real prompts through the upload-limited link, and show what crossed.
@@ -53,8 +55,8 @@ def demo(
     """
     console = Console()
     models = parts.pair(pair)
-    shutil.rmtree(folder, ignore_errors=True)
-    settings = _settings(models, folder)
+    settings = _settings(models, folder, max_tokens)
+    _empty(folder)
     with bars() as progress:
         parts.fetch_all(models, progress)
         tokenizer = parts.load_tokenizer(models)
@@ -93,13 +95,24 @@ def demo(
     raise typer.Exit(0 if len(rows) == prompts and all(row.exact for row in rows) else 1)
 
 
-def _settings(models: Models, folder: Path) -> Settings:
+def _empty(folder: Path) -> None:
+    """Remove an earlier demo's folder, and no other. Raises ConfigError or OSError."""
+    if not folder.exists():
+        return
+    ours = not any(folder.iterdir()) or (folder / SETTINGS).exists()
+    if not ours or folder.samefile(Path()):
+        raise ConfigError(f"{folder} holds something else than an earlier demo; choose another")
+    shutil.rmtree(folder)
+
+
+def _settings(models: Models, folder: Path, max_tokens: int) -> Settings:
     return Settings(
         models=models,
         link=Link(address=str(folder / "link.sock"), secret_file=folder / "link.secret"),
         outer=Outer(
             port=0,
             demo_key=True,
+            max_tokens=max(max_tokens, Outer().max_tokens),
             key_file=folder / "keys.json",
             seed_key_file=folder / "seed.key",
             ledger=folder / "outer-ledger.sqlite",

@@ -36,7 +36,6 @@ async def ask_all(
     progress: Callable[[int], None],
 ) -> list[Reply]:
     """Ask everything, at most `concurrency` at a time. Raises TidegateError if a request fails."""
-    client = AsyncOpenAI(base_url=url, api_key=DEMO_KEY, max_retries=0, timeout=600)
     gate = asyncio.Semaphore(concurrency)
     done = 0
 
@@ -50,7 +49,10 @@ async def ask_all(
 
     progress(0)
     try:
-        async with asyncio.TaskGroup() as group:
+        async with (
+            AsyncOpenAI(base_url=url, api_key=DEMO_KEY, max_retries=0, timeout=600) as client,
+            asyncio.TaskGroup() as group,
+        ):
             tasks = [group.create_task(one(*pair)) for pair in asked]
     except* OpenAIError as errors:
         raise TidegateError(f"a request failed: {errors.exceptions[0]}") from errors

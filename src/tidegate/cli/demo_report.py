@@ -25,7 +25,7 @@ def write(
     path: Path, model: Model, rows: Sequence[Row], account: Account, leak: Exfiltration
 ) -> None:
     """Write the report to `path`. Raises OSError."""
-    template = (files("tidegate.cli") / "demo_report.html").read_text()
+    template = (files("tidegate.cli") / "demo_report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     temperatures = sorted({row.temperature for row in rows})
     page = environment.from_string(template).render(
@@ -46,7 +46,7 @@ def write(
         compression=COMPRESSION,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page)
+    path.write_text(page, encoding="utf-8")
 
 
 def _ways(model: Model, rows: Sequence[Row]) -> go.Figure:

@@ -106,8 +106,8 @@ def exfiltration(rows: Sequence[Row], elapsed_seconds: float, weight_bytes: int)
     link = sum(row.link for row in rows) / elapsed_seconds
     text = 8 * sum(row.text_bytes for row in rows) / elapsed_seconds
     return Exfiltration(
-        with_link=wanted / link / DAY,
-        without_link=wanted / text / DAY,
+        with_link=wanted / link / DAY if link else math.inf,
+        without_link=wanted / text / DAY if text else math.inf,
         bits_per_second=link,
         text_bits_per_second=text,
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 import msgspec
 
@@ -39,12 +40,15 @@ class RecordingEngine:
     async def stream(self, job: Job) -> AsyncIterator[Event]:
         """See `Engine.stream`."""
         tokens: list[int] = []
-        async for event in self._engine.stream(job):
-            if isinstance(event, Delta):
-                tokens += event.token_ids
-            elif isinstance(event, Finished):
-                self._write(job, tokens, event.bits)
-            yield event
+        # Closed with us, so that a reader who leaves cancels the stream at once.
+        stream = cast("AsyncGenerator[Event, None]", self._engine.stream(job))
+        async with aclosing(stream) as events:
+            async for event in events:
+                if isinstance(event, Delta):
+                    tokens += event.token_ids
+                elif isinstance(event, Finished):
+                    self._write(job, tokens, event.bits)
+                yield event
 
     def _write(self, job: Job, tokens: list[int], bits: int) -> None:
         seed = self._seeds.derive(

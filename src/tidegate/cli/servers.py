@@ -20,6 +20,8 @@ from tidegate.errors import ConfigError
 PATIENCE = 300.0
 """Seconds the halves may take to load their models."""
 
+SETTINGS = "settings.toml"
+
 
 class Servers:
     """Context manager over the processes. `folder` gets settings, logs and the ready file.
@@ -40,7 +42,7 @@ class Servers:
     def __enter__(self) -> Servers:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._ready_file.unlink(missing_ok=True)
-        file = self._folder / "settings.toml"
+        file = self._folder / SETTINGS
         file.write_text(to_toml(self._settings), encoding="utf-8")
         # The file holds what the environment overrode, and what a command set after that.
         inherited = {k: v for k, v in os.environ.items() if k not in overrides(os.environ)}

@@ -20,7 +20,7 @@ from tidegate.models.port import F32Array, Model, ModelInfo
 from tidegate.sampling.filters import mask_scores, shift_logits
 from tidegate.sampling.seed import commitment
 from tidegate.serve.inner.generate import TRACKS
-from tidegate.serve.lockstep import Lane, LaneKey
+from tidegate.serve.lockstep import Lane
 
 SHARPNESS = (0.6, 0.8, 1.0, 1.25, 1.6)
 """Inverse temperatures that plain coding may choose from, on top of the sampling temperature."""
@@ -48,12 +48,18 @@ class _Sums:
 
 
 class Measurer:
-    """Collects per stream; a row is written when its stream ends."""
+    """Collects per stream; a row is written when its stream ends.
+
+    A stream is known by its seed: places in the schedule come again with every session. What a
+    resumed session sends again is counted once, as it was priced the first time.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
-        self._file: TextIO = path.open("a")
-        self._sums: dict[LaneKey, _Sums] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: TextIO = path.open("a", encoding="utf-8")
+        self._sums: dict[bytes, _Sums] = {}
+        self._written: set[bytes] = set()
         self._strong: dict[int, F32Array] = {}
         self._weak: dict[int, F32Array] = {}
 
@@ -66,16 +72,21 @@ class Measurer:
         return _Remembering(model, self._weak)
 
     def said(self, lane: Lane, token: int, micro_bits: int) -> None:
-        """`token` was put into the coder for `lane`; called before the lane takes it."""
-        if token < 0:
+        """`token` was put into the coder for `lane`; called before the lane takes it.
+
+        The winner of several candidates is said when its logits are long gone, so such streams are
+        not measured.
+        """
+        if token < 0 or lane.join.candidates > 1 or lane.join.seed in self._written:
             return
-        sums = self._sums.setdefault(lane.key, _Sums())
+        sums = self._sums.setdefault(lane.join.seed, _Sums())
+        if len(lane.tokens) != len(sums.tokens):
+            return
         sums.tokens.append(token)
         sums.coupled += micro_bits / 65536
-        strong_V = self._strong.get(lane.key.slot * TRACKS)
-        weak_V = self._weak.get(lane.key.slot)
-        if strong_V is None or weak_V is None:
-            return
+        strong_V = self._strong[lane.key.slot * TRACKS]
+        # Where the coder went without the weak model, so do the alternatives.
+        weak_V = self._weak.get(lane.key.slot, np.zeros_like(strong_V))
         scores_V = mask_scores(shift_logits(strong_V, lane.params, lane.penalties), lane.params)
         weak_V = shift_logits(weak_V, lane.params, lane.penalties)
         for index, sharpness in enumerate(SHARPNESS):
@@ -92,9 +103,10 @@ class Measurer:
 
     def ended(self, lane: Lane) -> None:
         """The stream is over; its row is on disk when this returns."""
-        sums = self._sums.pop(lane.key, None)
+        sums = self._sums.pop(lane.join.seed, None)
         if sums is None:
             return
+        self._written.add(lane.join.seed)
         seed = commitment(lane.join.seed).hex()
         row = Row(seed, tuple(sums.tokens), sums.coupled, tuple(sums.plain), sums.kl)
         self._file.write(msgspec.json.encode(row).decode() + "\n")
