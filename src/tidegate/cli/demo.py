@@ -14,7 +14,7 @@ from rich.console import Console
 from tidegate.bench.prompts import load as load_prompts
 from tidegate.cli import parts
 from tidegate.cli.demo_ask import Reply, ask_all
-from tidegate.cli.demo_rows import Account, Model, Row, exfiltration
+from tidegate.cli.demo_rows import DAY, Account, Model, Row, exfiltration
 from tidegate.cli.demo_table import show
 from tidegate.cli.progress import bars
 from tidegate.cli.record import Answer
@@ -83,8 +83,8 @@ def demo(
             elapsed = time.monotonic() - start
     rows = _rows(settings, tokenizer, replies)
     model = _model(models, tokenizer)
-    leak = exfiltration(rows, elapsed, model.weight_bytes)
     account = _account(settings)
+    leak = exfiltration(rows, elapsed, model.weight_bytes, account.a_day)
     show(console, model, rows, account, leak)
     # Imported here: it needs the plots' library, and the table should not wait for it.
     from tidegate.cli.demo_report import write
@@ -177,7 +177,7 @@ def _model(models: Models, tokenizer: Tokenizer) -> Model:
     weak = parts.weak_model(models)
     info = weak.describe()
     return Model(
-        strong=manifest.name,
+        strong=parts.title(models.strong),
         weak=info.name,
         vocab_size=weak.vocab_size,
         weight_bytes=2 * manifest.parameters,
@@ -188,10 +188,12 @@ def _model(models: Models, tokenizer: Tokenizer) -> Model:
 def _account(settings: Settings) -> Account:
     parameters = parts.strong_parameters(settings.models)
     budget = settings.budget
-    ledger = Ledger(
-        SqliteStore(settings.outer.ledger),
-        profile(budget.profile, parameters=parameters, zones=budget.zones),
-        SystemClock(),
-    )
+    budgets = profile(budget.profile, parameters=parameters, zones=budget.zones)
+    ledger = Ledger(SqliteStore(settings.outer.ledger), budgets, SystemClock())
     balance = ledger.balance(TOTAL)
-    return Account(profile=budget.profile, spent=balance.spent, left=balance.left)
+    return Account(
+        profile=budget.profile,
+        spent=balance.spent,
+        left=balance.left,
+        a_day=next((w.bits for w in budgets.total.windows if w.seconds == DAY), None),
+    )

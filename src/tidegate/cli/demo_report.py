@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from tidegate.cli.demo_rows import COMPRESSION, Account, Exfiltration, Model, Row, total
+from tidegate.cli.demo_table import worse_sentence
 
 COLOURS = {
     "raw ids": "#9aa5b1",
@@ -44,6 +45,7 @@ def write(
         account=account,
         leak=leak,
         compression=COMPRESSION,
+        worse=worse_sentence(rows),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")

@@ -42,11 +42,12 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """The ledger after the run, in bits; None where no cap holds."""
+    """The ledger after the run, in bits; None where no cap holds. `a_day` is the daily cap."""
 
     profile: str
     spent: int
     left: int | None
+    a_day: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +94,29 @@ class Exfiltration:
 
     with_link: float
     without_link: float
+    at_cap: float | None
     bits_per_second: float
     text_bits_per_second: float
 
 
-def exfiltration(rows: Sequence[Row], elapsed_seconds: float, weight_bytes: int) -> Exfiltration:
+def worse(rows: Sequence[Row]) -> dict[float, float]:
+    """Perplexity of the weak model over the strong one's by temperature: 2 ** KL a token.
+
+    Greedy answers are left out: one token has no perplexity.
+    """
+    return {
+        t: 2 ** total([row for row in rows if row.temperature == t], 2).per_token["KL floor"]
+        for t in sorted({row.temperature for row in rows if row.temperature > 0})
+    }
+
+
+def exfiltration(
+    rows: Sequence[Row], elapsed_seconds: float, weight_bytes: int, a_day: int | None
+) -> Exfiltration:
     """Extrapolates the run's own rate, day and night; the thief shrinks weights by COMPRESSION.
 
-    Without the link every byte of text may carry his bits; with it, only what crossed.
+    Without the link every byte of text may carry his bits; with it, only what crossed; at the cap,
+    `a_day` bits every day.
     """
     wanted = 8 * weight_bytes / COMPRESSION
     link = sum(row.link for row in rows) / elapsed_seconds
@@ -108,6 +124,7 @@ def exfiltration(rows: Sequence[Row], elapsed_seconds: float, weight_bytes: int)
     return Exfiltration(
         with_link=wanted / link / DAY if link else math.inf,
         without_link=wanted / text / DAY if text else math.inf,
+        at_cap=wanted / a_day if a_day else None,
         bits_per_second=link,
         text_bits_per_second=text,
     )

@@ -15,6 +15,7 @@ from tidegate.cli.demo_rows import (
     Row,
     raw_bits,
     total,
+    worse,
 )
 
 COLUMNS = (
@@ -54,9 +55,19 @@ def show(
         f"({leak.bits_per_second:,.0f} bit/s), {leak.without_link:,.1f} without it "
         f"({leak.text_bits_per_second:,.0f} bit/s of text)"
     )
-    console.print(f"weak model: {model.weak_card}")
+    if leak.at_cap is not None:
+        console.print(f"and {leak.at_cap:,.1f} days at the ledger's daily cap, whatever is asked")
+    console.print(f"weak model: {model.weak_card} {worse_sentence(rows)}")
     verdict = f"{sums.exact} of {sums.requests} answers decoded exactly"
     console.print(f"[{'green' if sums.exact == sums.requests else 'bold red'}]{verdict}[/]")
+
+
+def worse_sentence(rows: Sequence[Row]) -> str:
+    """How much worse the weak model is on these prompts."""
+    ratios = [f"{ratio:,.1f} at T = {t:g}" for t, ratio in worse(rows).items()]
+    if not ratios:
+        return ""
+    return f"Its perplexity on these answers, over the strong model's own: {', '.join(ratios)}."
 
 
 def _cells(rows: Sequence[Row], vocab_size: int, temperature: float | None) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator, MutableMapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -19,6 +20,9 @@ from tidegate.ledger import Budgets, Ledger, SqliteStore, profile
 from tidegate.serve.telemetry import make_logger
 
 _SECRET_BYTES = 32
+
+OWN_PRINCIPAL = "link"
+"""Who pays for what no stream can be charged with; the inner half's only account."""
 
 
 def secret_bytes(path: Path) -> bytes:
@@ -51,8 +55,13 @@ def secret_bytes(path: Path) -> bytes:
 
 
 def budgets_of(settings: Settings, parameters: int) -> Budgets:
-    """The caps of the settings' profile for a strong model of that size. Raises ConfigError."""
-    return profile(settings.budget.profile, parameters=parameters, zones=settings.budget.zones)
+    """The caps of the settings' profile for a strong model of that size. Raises ConfigError.
+
+    The link's own account stands for all users together, so it has an edge's budget, not one's.
+    """
+    zones = settings.budget.zones
+    budgets = profile(settings.budget.profile, parameters=parameters, zones=zones)
+    return replace(budgets, principals=((OWN_PRINCIPAL, budgets.edges[0][1]),))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 
 from tidegate.cli import parts
-from tidegate.cli.ground import budgets_of, host_port, open_ledger, secret_bytes
+from tidegate.cli.ground import OWN_PRINCIPAL, budgets_of, host_port, open_ledger, secret_bytes
 from tidegate.cli.purse import LedgerAllowance
 from tidegate.clock import SystemClock
 from tidegate.config import Inner, Settings
@@ -51,7 +51,7 @@ async def run_inner(settings: Settings, stop: asyncio.Event) -> None:
     )
     async with contextlib.AsyncExitStack() as stack:
         ledger = stack.enter_context(open_ledger(inner.ledger, budgets))
-        allowance = LedgerAllowance(ledger, "link", edge_between(*zones[:2]))
+        allowance = LedgerAllowance(ledger, OWN_PRINCIPAL, edge_between(*zones[:2]))
         stack.callback(allowance.close)
         server = InnerServer(engine, secret_bytes(settings.link.secret_file), allowance)
         stack.callback(server.close)

@@ -10,6 +10,7 @@ from tidegate.config import Models
 from tidegate.errors import ConfigError
 from tidegate.models import load, tokenizer
 from tidegate.models.cache import Progress, no_progress
+from tidegate.models.packages import pins
 from tidegate.models.port import Model, ModelInfo
 from tidegate.models.prepared import MANIFEST, manifest_of, prepare
 from tidegate.models.tokenizer import FileTokenizer
@@ -108,6 +109,12 @@ def _tokenizer_folder(models: Models, progress: Progress = no_progress) -> Path:
     if models.tokenizer:
         return Path(models.tokenizer)
     return prepare(models.strong, dtype=models.dtype, progress=progress)
+
+
+def title(spec: str) -> str:
+    """What people call the model that settings call `spec`."""
+    pin = pins().get(spec)
+    return pin.title if pin is not None else spec
 
 
 def weak_card(models: Models, info: ModelInfo) -> str:

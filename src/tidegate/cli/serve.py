@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from tidegate.cli import parts
-from tidegate.cli.ground import log_as_json, secret_bytes
+from tidegate.cli.ground import OWN_PRINCIPAL, log_as_json, secret_bytes
 from tidegate.cli.progress import bars
 from tidegate.cli.servers import Servers
 from tidegate.config import Settings, load
@@ -127,7 +127,6 @@ def key(
 ) -> None:
     """Make a key for somebody and print it, this once; restart the outer half to accept it."""
     from tidegate.serve.outer.keys import Keyring, mint_key
-    from tidegate.serve.outer.link_account import OWN_PRINCIPAL
 
     if principal == OWN_PRINCIPAL:
         raise ConfigError(f"{principal!r} is who pays for what no user can be charged with")
