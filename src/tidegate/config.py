@@ -115,6 +115,14 @@ class Inner(_Section):
     """Where to write, inside, what each token cost and what it would have cost: for the demo."""
 
 
+class Caps(_Section):
+    """Bits that may leave: ever, in any hour, in any day. What is not set is not capped."""
+
+    lifetime: int | None = Field(default=None, ge=0)
+    hour: int | None = Field(default=None, ge=0)
+    day: int | None = Field(default=None, ge=0)
+
+
 class Budget(_Section):
     """How much may leave."""
 
@@ -123,6 +131,10 @@ class Budget(_Section):
     """Innermost first; every step between neighbours has a cap of its own."""
     homes: dict[str, str] = {}
     """Zone of each principal who is not in the outermost one."""
+    principals: dict[str, Caps] = {}
+    """Caps of single principals, in place of the profile's."""
+    edges: dict[str, Caps] = {}
+    """Caps of single edges ("inner→outside"), in place of the profile's."""
 
     @field_validator("zones")
     @classmethod

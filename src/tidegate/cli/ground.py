@@ -14,9 +14,10 @@ from typing import Any, NoReturn, TextIO
 import structlog
 
 from tidegate.clock import SystemClock
-from tidegate.config import Settings
+from tidegate.config import Caps, Settings
 from tidegate.errors import ConfigError
-from tidegate.ledger import Budgets, Ledger, SqliteStore, profile
+from tidegate.ledger import Budget, Budgets, Ledger, Rolling, SqliteStore, profile
+from tidegate.ledger.profiles import DAY, HOUR
 from tidegate.serve.telemetry import make_logger
 
 _SECRET_BYTES = 32
@@ -55,13 +56,30 @@ def secret_bytes(path: Path) -> bytes:
 
 
 def budgets_of(settings: Settings, parameters: int) -> Budgets:
-    """The caps of the settings' profile for a strong model of that size. Raises ConfigError.
+    """The caps of the settings' profile for a strong model of that size, and their exceptions.
 
     The link's own account stands for all users together, so it has an edge's budget, not one's.
+
+    Raises ConfigError for an unknown profile or an edge that no two zones have.
     """
-    zones = settings.budget.zones
-    budgets = profile(settings.budget.profile, parameters=parameters, zones=zones)
-    return replace(budgets, principals=((OWN_PRINCIPAL, budgets.edges[0][1]),))
+    chosen = settings.budget
+    budgets = profile(chosen.profile, parameters=parameters, zones=chosen.zones)
+    edges = dict(budgets.edges)
+    for edge, caps in chosen.edges.items():
+        if edge not in edges:
+            raise ConfigError(f"there is no edge {edge!r}; there are {', '.join(edges)}")
+        edges[edge] = _budget(caps)
+    principals = {name: _budget(caps) for name, caps in chosen.principals.items()}
+    principals[OWN_PRINCIPAL] = next(iter(edges.values()))
+    return replace(budgets, edges=tuple(edges.items()), principals=tuple(principals.items()))
+
+
+def _budget(caps: Caps) -> Budget:
+    windows = [(HOUR, caps.hour), (DAY, caps.day)]
+    return Budget(
+        lifetime=caps.lifetime,
+        windows=tuple(Rolling(length, bits) for length, bits in windows if bits is not None),
+    )
 
 
 @contextmanager
