@@ -11,13 +11,19 @@ from collections.abc import Callable
 import uvicorn
 
 from tidegate.cli import parts
-from tidegate.cli.ground import budgets_of, host_port, open_ledger, secret_bytes
+from tidegate.cli.ground import (
+    OWN_PRINCIPAL,
+    budgets_of,
+    host_port,
+    open_ledger,
+    secret_bytes,
+)
 from tidegate.cli.purse import LedgerPurse
 from tidegate.cli.record import RecordingEngine
 from tidegate.clock import SystemClock
 from tidegate.config import Settings
-from tidegate.errors import ConfigError
-from tidegate.ledger import Ledger
+from tidegate.errors import BudgetExceededError, ConfigError
+from tidegate.ledger import CLOSE_BITS, Ledger
 from tidegate.ledger.budgets import edge_between, edges_along
 from tidegate.models.port import Model, Tokenizer
 from tidegate.sampling.seed import SeedService
@@ -31,7 +37,7 @@ from tidegate.serve.outer.link_account import Purse
 from tidegate.serve.outer.link_settings import LinkSettings
 from tidegate.serve.schedule import PullPolicy
 from tidegate.serve.telemetry import Metrics, make_logger
-from tidegate.units import Seconds
+from tidegate.units import Bits, Seconds
 
 DEMO_KEY = "tidegate-demo"
 """Public; accepted from the host itself only, and only where settings say so."""
@@ -50,8 +56,13 @@ async def run_outer(settings: Settings, stop: asyncio.Event, ready: Callable[[in
         purse = LedgerPurse(ledger, budget.zones, budget.homes)
         # Entered first, so closed last: streams end before their leases are settled.
         stack.callback(purse.close)
+        with contextlib.suppress(BudgetExceededError):
+            purse.stand_by(OWN_PRINCIPAL, Bits(16 * CLOSE_BITS))
         link = link_engine(settings, weak, tokenizer, seeds, purse, metrics)
         await stack.enter_async_context(link)
+        # Without its link this half is no use; whoever started it may start it again.
+        ended = asyncio.create_task(link.ended())
+        ended.add_done_callback(lambda _: stop.set())
         engine: Engine = link
         if settings.outer.record is not None:
             engine = RecordingEngine(link, seeds, settings.outer.record)
@@ -67,6 +78,9 @@ async def run_outer(settings: Settings, stop: asyncio.Event, ready: Callable[[in
             stop=stop,
             ready=ready,
         )
+        if ended.done():
+            ended.result()
+        ended.cancel()
 
 
 async def serve_api(

@@ -8,6 +8,7 @@ leases hold.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tidegate.errors import BudgetExceededError, ConfigError, LedgerError
@@ -34,6 +35,8 @@ class _Lease:
     held: int
     open: int = 0
     spent: int = 0
+    renewed: int = 0
+    """Part of `spent` in whose place as much is held again."""
 
     @property
     def free(self) -> int:
@@ -71,6 +74,7 @@ class LedgerPurse:
         self._leases: dict[str, _Lease] = {}
         self._parts: dict[int, _Part] = {}
         self._next = 0
+        self._standing: _Lease | None = None
         for principal, zone in self._homes.items():
             if zone not in zones[1:]:
                 raise ConfigError(f"{principal} is in zone {zone!r}, which no edge leads to")
@@ -97,7 +101,7 @@ class LedgerPurse:
         part.bits += bits
 
     def commit(self, reservation: int, bits: Bits) -> None:
-        """Of what was held, `bits` crossed; the rest is free again. Raises LedgerError."""
+        """Of what was held, `bits` crossed; the rest is free again."""
         part = self._part(reservation)
         if not 0 <= bits <= part.bits:
             raise LedgerError("more crossed than was held", held=part.bits, crossed=bits)
@@ -113,14 +117,45 @@ class LedgerPurse:
         self.commit(reservation, Bits(0))
 
     def charge(self, principal: str, bits: Bits, reason: str) -> None:
-        """Charge what crossed without being held, whatever the budgets say."""
+        """Charge what crossed without being held, whatever the budgets say.
+
+        Raises LedgerError if it can neither be written nor is covered by what stands by.
+        """
         edges = self._edges(principal)
-        self._ledger.record(*(Charge(principal, edge, bits, reason) for edge in edges))
+        standing = self._standing
+        try:
+            self._ledger.record(*(Charge(principal, edge, bits, reason) for edge in edges))
+        except LedgerError:
+            if standing is None or standing.principal != principal or standing.free < bits:
+                raise
+            # It may be charged twice: the write that failed may have taken place.
+            standing.spent += bits
+            return
+        if standing is not None and (used := standing.spent - standing.renewed):
+            # What was used up while the ledger could not be written stands by again.
+            with suppress(BudgetExceededError, LedgerError):
+                self._ledger.record(*(Extend(number, used) for number in standing.entries))
+                standing.held += used
+                standing.renewed += used
+
+    def stand_by(self, principal: str, bits: Bits) -> None:
+        """Hold `bits` for charges to `principal` while the ledger cannot be written.
+
+        Raises BudgetExceededError or LedgerError.
+        """
+        edges = self._edges(principal)
+        entry = self._ledger.record(*(Reserve(principal, edge, bits) for edge in edges))
+        self._standing = _Lease(principal, edges, entry, bits)
 
     def close(self) -> None:
         """Settle every lease. What is still open stays held: nobody knows how much crossed."""
         for lease in tuple(self._leases.values()):
             self._settle(lease)
+        if self._standing is not None:
+            spent = self._standing.spent
+            with suppress(LedgerError):
+                self._ledger.record(*(Commit(n, spent) for n in self._standing.entries))
+            self._standing = None
 
     def _grow(self, principal: str, missing: int) -> _Lease:
         """Hold at least `missing` bits more: with a lease's worth to spare, or bare."""
@@ -150,14 +185,16 @@ class LedgerPurse:
         commits = [Commit(number, lease.spent) for number in lease.entries]
         kept = lease.edges if lease.open else ()
         reserves = [Reserve(lease.principal, edge, lease.open) for edge in kept]
-        # Whether or not a write that fails took place, the ledger counts all that this lease is
-        # good for. But nobody knows what its reservations are then, so it is not drawn on again.
         del self._leases[lease.principal]
         try:
             first = self._ledger.record(*commits, *reserves)
         except BudgetExceededError:
             # Incidents overdrew a budget; nothing was written and the lease stays as it is.
             self._leases[lease.principal] = lease
+            return
+        except LedgerError:
+            # Whether or not the write took place, the ledger counts all that this lease is good
+            # for. But nobody knows what its reservations are now, so it is not drawn on again.
             return
         if lease.open:
             lease.entry = first + len(commits)

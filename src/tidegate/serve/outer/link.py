@@ -108,6 +108,11 @@ class LinkEngine:
         self._task = None
         self._thread.shutdown(wait=False)
 
+    async def ended(self) -> None:
+        """Return, or raise what broke it, once the link runs no more: it does not mend itself."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
     def healthy(self) -> bool:
         """Whether the link is connected and in step."""
         return self._up
