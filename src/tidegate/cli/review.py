@@ -16,6 +16,7 @@ from tidegate.serve.inner.reasoning import credential_digest
 from tidegate.serve.inner.review import ask
 
 app = typer.Typer(
+    rich_markup_mode="markdown",
     no_args_is_help=True,
     help="Read reasoning that stayed inside. Runs beside the inner half; every attempt is logged.",
 )

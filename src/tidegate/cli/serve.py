@@ -21,6 +21,7 @@ from tidegate.config import Settings, load
 from tidegate.errors import ConfigError
 
 app = typer.Typer(
+    rich_markup_mode="markdown",
     help="Keep serving. Without a command: both halves, as two processes of this host.",
     invoke_without_command=True,
 )
