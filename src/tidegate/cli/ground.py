@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import secrets
+import sys
 from collections.abc import Iterator, MutableMapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO, cast
 
 import structlog
 
@@ -119,6 +121,27 @@ def host_port(address: str) -> tuple[str | None, int]:
     if not (host and port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
         raise ConfigError(f"link address {address!r} is neither a socket's path nor host:port")
     return host, int(port)
+
+
+class _Lossy(io.TextIOBase):
+    """Drops what cannot be written: a full disk under the log must not stop who is logging."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
+def log_stream() -> TextIO:
+    """Standard error, for logs; what cannot be written is dropped."""
+    return cast("TextIO", _Lossy(sys.stderr))
 
 
 def log_as_json(stream: TextIO) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import sys
 from collections.abc import Callable
 
 import uvicorn
@@ -15,6 +14,7 @@ from tidegate.cli.ground import (
     OWN_PRINCIPAL,
     budgets_of,
     host_port,
+    log_stream,
     open_ledger,
     secret_bytes,
 )
@@ -114,11 +114,11 @@ async def serve_api(
         settings=http_settings(settings),
         clock=clock,
         metrics=metrics,
-        log=make_logger(sys.stderr, clock),
+        log=make_logger(log_stream(), clock),
     )
     listener = _bound(settings.outer.host, settings.outer.port)
     port = listener.getsockname()[1]
-    config = server_config(app, host=settings.outer.host, port=port, log_stream=sys.stderr)
+    config = server_config(app, host=settings.outer.host, port=port, log_stream=log_stream())
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +13,7 @@ import typer
 from rich.console import Console
 
 from tidegate.cli import parts
-from tidegate.cli.ground import OWN_PRINCIPAL, log_as_json, secret_bytes
+from tidegate.cli.ground import OWN_PRINCIPAL, log_as_json, log_stream, secret_bytes
 from tidegate.cli.progress import bars
 from tidegate.cli.servers import Servers
 from tidegate.config import Settings, load
@@ -161,7 +160,7 @@ def _announce(ready_file: Path | None) -> Callable[[int], None]:
 
 def _until_stopped(run: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    log_as_json(sys.stderr)
+    log_as_json(log_stream())
 
     async def body() -> None:
         stop = asyncio.Event()
