@@ -8,6 +8,7 @@ fixed temperature: chosen in hindsight and at the ideal length, both in that pee
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -211,7 +212,7 @@ def scaled(logits_NV: F32Array, temperature: float) -> F32Array:
     """Logits over temperature; at 0 as they are."""
     if temperature in (0, 1):
         return logits_NV
-    return np.multiply(logits_NV, np.float32(1 / temperature), dtype=np.float32)
+    return np.divide(logits_NV, np.float32(temperature), dtype=np.float32)
 
 
 def _seed(seeds: SeedService, prompt: Prompt, chat: Sequence[int], temperature: float) -> bytes:
@@ -283,15 +284,12 @@ class _Pricing:
         chosen_N = scores_NV[np.arange(len(self._tokens)), self._tokens]
         for s, sharpness in enumerate(SHARPNESS):
             log_q_N = sharpness * chosen_N - _log_sum_exp(np.float32(sharpness) * scores_NV)
-            tally.plain_S[s] += float(-log_q_N.sum(dtype=np.float64) / np.log(2))
+            tally.plain_S[s] += float(-log_q_N.sum(dtype=np.float64) / math.log(2))
         if self._temperature == 0:
-            # The strong distribution is one token; its cost under q is entropy zero plus this KL.
-            log_q_N = chosen_N - _log_sum_exp(scores_NV)
-            tally.kl += float(-log_q_N.sum(dtype=np.float64) / np.log(2))
-            return
+            return  # one token has no divergence that bounds anything
         log_q_NV = scores_NV - _log_sum_exp(scores_NV)[:, None]
-        tally.entropy -= float(np.vdot(self._p_NV, self._log_p_NV)) / np.log(2)
-        tally.kl += float(np.vdot(self._p_NV, self._log_p_NV - log_q_NV)) / np.log(2)
+        tally.entropy -= float(np.vdot(self._p_NV, self._log_p_NV)) / math.log(2)
+        tally.kl += float(np.vdot(self._p_NV, self._log_p_NV - log_q_NV)) / math.log(2)
 
 
 def _log_sum_exp(scores_NV: F32Array) -> F32Array:

@@ -26,7 +26,11 @@ def figures(main: Tallies, more: Tallies, vocab_size: int) -> dict[str, Figure]:
     refused = sum(tally.refused_frames for tally in together.values())
     result = {
         "exact_share": at_least(
-            exact / every, 1.0, unit="of tokens", n=every, how="decoded outside and equal"
+            exact / every,
+            1.0,
+            unit="of tokens",
+            n=every,
+            how="decoded outside and equal; one weak forward feeds both ends here",
         ),
         "refused_frames": at_most(
             refused, 0, unit="frames", n=every, how="frames whose replay outside differed"
@@ -117,9 +121,12 @@ def _absolute(key: str, tally: Tally) -> dict[str, Figure]:
     values = {
         "coupled": (tally.coupled, "seed-coupled, ideal length of the model's probabilities"),
         "plain": (tally.plain(), PLAIN),
-        "kl": (tally.kl, "KL(strong || weak) at the sampling temperature; at T = 0 cross-entropy"),
-        "entropy": (tally.entropy, "entropy of the strong model's distribution"),
     }
+    if tally.kl:
+        values |= {
+            "kl": (tally.kl, "KL(strong || weak) at the sampling temperature"),
+            "entropy": (tally.entropy, "entropy of the strong model's distribution"),
+        }
     result = {
         f"{key}.{name}": report(bits / n, unit="bits/token", n=n, how=how)
         for name, (bits, how) in values.items()

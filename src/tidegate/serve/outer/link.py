@@ -184,13 +184,15 @@ class LinkEngine:
             await self._serve(session)
         except (TidegateError, OSError) as error:
             code = error.code if isinstance(error, TidegateError) else code
-            closed = isinstance(error, LinkClosedError)
+            closed = isinstance(error, LinkError | OSError)
             self._incident(code)
         finally:
             # Whatever ended it, no stream is left hanging and no bit uncharged.
             self._set_up(False)
-            session.lost(closed=closed)
-            session.fail(code, "The link to the model broke and is being set up again.")
+            try:
+                session.lost(closed=closed)
+            finally:
+                session.fail(code, "The link to the model broke and is being set up again.")
         return session.released
 
     async def _serve(self, session: Session) -> None:
@@ -213,7 +215,7 @@ class LinkEngine:
                 if not (session.hello.echo and session.busy) or tries > self._settings.max_resumes:
                     raise
                 self._incident(error.code)
-                session.lost(closed=isinstance(error, LinkClosedError))
+                session.lost(closed=True)
             finally:
                 writer.close()
             self.totals.resumes += 1

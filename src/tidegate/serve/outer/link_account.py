@@ -98,6 +98,7 @@ class Accounts:
         self._open: set[Account] = set()
         self._own: Account | None = None
         self._pulled = 0
+        self._prepaid = 0
         self._arrived = 0
         self._costs: dict[Account, int] = {}
 
@@ -138,8 +139,11 @@ class Accounts:
         if not self._arrived:
             return
         weights = self._costs or dict.fromkeys(payers, 1)
-        rest = self._arrived - self._charge(self._arrived, weights)
-        self._pulled -= self._arrived
+        prepaid = min(self._prepaid, self._arrived)
+        owed = self._arrived - prepaid
+        rest = owed - self._charge(owed, weights)
+        self._prepaid -= prepaid
+        self._pulled -= owed
         self._arrived = 0
         self._costs = {}
         if self._own is not None:
@@ -152,7 +156,7 @@ class Accounts:
 
     def lose(self, payers: Sequence[Account]) -> None:
         """The connection is gone: whatever was pulled may have crossed, so it is charged."""
-        self._arrived = self._pulled
+        self._arrived = self._pulled + self._prepaid
         self.share(payers)
 
     def incident(self, bits: Bits, payers: Sequence[Account], reason: str) -> None:
@@ -162,9 +166,18 @@ class Accounts:
             self._purse.charge(OWN_PRINCIPAL, Bits(rest), reason)
 
     def close(self, account: Account) -> Bits:
-        """Commit what was charged, free the rest; returns the charge."""
+        """Commit what was charged, free the rest; returns the charge.
+
+        Frames that are still on their way stay covered: what the other accounts have no room for,
+        the one that leaves pays now.
+        """
         if account in self._open:
             self._open.discard(account)
+            short = self._pulled - sum(other.room for other in self._open)
+            pays = min(max(0, short), account.room)
+            account.charged += pays
+            self._prepaid += pays
+            self._pulled -= pays
             if account.charged:
                 self._purse.commit(account.reservation, Bits(account.charged))
             else:

@@ -84,6 +84,8 @@ class Session:
     def _attach_state(self) -> None:
         """What begins anew with each connection."""
         self._connection = Connection(Role.OUTER)
+        self._attached = False
+        self._excess = 0  # bytes read and not yet framed
         self._writer: asyncio.StreamWriter | None = None
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._inbox: list[Step | Pull | Frame] = []
@@ -114,6 +116,7 @@ class Session:
             OSError: of the transport.
         """
         self._attach_state()
+        self._attached = True
         self._writer = writer
         self._send(self.hello)
         if resume is not None:
@@ -159,22 +162,30 @@ class Session:
             self._broken.set_exception(error)
 
     def lost(self, *, closed: bool) -> None:
-        """The connection is gone: charge what may have crossed, and the close if it was one."""
+        """The connection is gone: charge what may have crossed, and its end if `closed`.
+
+        `closed` says that the inner half's doing ended it, by whatever means: when it does so is a
+        message, and so are bytes that nobody asked for.
+        """
+        excess = 8 * max(0, self._excess - sum(owed.size for owed in self._owed))
         self._owed.clear()
         payers = self._payers()
         self._accounts.lose(payers)
-        if closed:
-            self._accounts.incident(CLOSE_BITS, payers, "link_closed")
+        if closed and self._attached:
+            self._accounts.incident(Bits(CLOSE_BITS + excess), payers, "link_closed")
+        self._attached = False
 
     def fail(self, code: str, message: str) -> None:
         """End every stream of the session."""
-        for stream in self._streams.values():
-            self._accounts.close(stream.account)
-            stream.fail(code, message)
+        streams = tuple(self._streams.values())
         self._streams.clear()
         self._live.clear()
         self._leaving.clear()
+        for stream in streams:
+            stream.fail(code, message)
         self._follower.forget()
+        for stream in streams:
+            self._accounts.close(stream.account)
 
     def _stop(self) -> None:
         self._stopping.set()
@@ -292,6 +303,7 @@ class Session:
                 data = b""
             if not data:
                 raise LinkClosedError("The inner half closed the link.")
+            self._excess += len(data)
             self._connection.receive(data)
             while isinstance(frame := self._connection.next_event(), Frame):
                 self._on_frame(frame)
@@ -300,6 +312,7 @@ class Session:
     def _on_frame(self, frame: Frame) -> None:
         owed = self._owed.popleft()
         owed.timer.cancel()
+        self._excess -= owed.size
         self._accounts.arrive(bits_of(owed.size))
         self._totals.bits += 8 * owed.size
         self._totals.frames += 1
