@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tidegate.cli.demo_rows import (
@@ -29,12 +30,12 @@ def show(
 ) -> None:
     """Print one line a request, sums by temperature and in all, the ledger, and days."""
     table = Table(
-        title=f"{model.strong} behind the link, {model.weak} outside", title_justify="left"
+        title=escape(f"{model.strong} behind the link, {model.weak} outside"), title_justify="left"
     )
     for column in COLUMNS:
         table.add_column(column, justify="left" if column in ("prompt", "exact") else "right")
     for row in sorted(rows, key=lambda row: (row.temperature, row.prompt_id)):
-        table.add_row(row.prompt_id, *_cells([row], model.vocab_size, row.temperature))
+        table.add_row(escape(row.prompt_id), *_cells([row], model.vocab_size, row.temperature))
     table.add_section()
     for temperature in sorted({row.temperature for row in rows}):
         chosen = [row for row in rows if row.temperature == temperature]
@@ -57,7 +58,7 @@ def show(
     )
     if leak.at_cap is not None:
         console.print(f"and {leak.at_cap:,.1f} days at the ledger's daily cap, whatever is asked")
-    console.print(f"weak model: {model.weak_card} {worse_sentence(rows)}")
+    console.print(escape(f"weak model: {model.weak_card} {worse_sentence(rows)}"))
     verdict = f"{sums.exact} of {sums.requests} answers decoded exactly"
     console.print(f"[{'green' if sums.exact == sums.requests else 'bold red'}]{verdict}[/]")
 
