@@ -78,7 +78,7 @@ class Result:
             table.add_row(key, shown, figure.unit, figure.target or "", str(figure.n), style=style)
         console.print(table)
         for key, figure in self.figures.items():
-            console.print(f"[dim]{key}: {figure.how}[/dim]", highlight=False)
+            console.print(f"{key}: {figure.how}", style="dim", markup=False, highlight=False)
 
 
 def machine() -> dict[str, str | int]:
