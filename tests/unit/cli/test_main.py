@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sqlite3
 import sys
@@ -286,3 +287,14 @@ def test_servers_pass_on_what_was_chosen_even_where_the_environment_says_else(
         servers.wait_ready()
     assert str(pair.outer.key_file) in caught.value.message
     assert os.environ["TIDEGATE_OUTER__KEY_FILE"]
+
+
+def test_told_to_stop_servers_end_their_halves(pair: Settings, tmp_path: Path):
+    keyed = pair.model_copy(update={"outer": pair.outer.model_copy(update={"demo_key": True})})
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), Servers(keyed, tmp_path, ("outer",)) as servers:
+        pid = servers.pid("outer")
+        os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert signal.getsignal(signal.SIGTERM) is before
