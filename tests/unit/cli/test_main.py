@@ -7,10 +7,11 @@ import signal
 import socket
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 import tiny_pair
 import typer
 from typer.main import get_command
@@ -26,6 +27,13 @@ from tidegate.serve.outer.keys import Keyring
 from tidegate.units import Bits
 
 Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """A half logs its own way, for its whole process."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -292,9 +300,10 @@ def test_servers_pass_on_what_was_chosen_even_where_the_environment_says_else(
 def test_told_to_stop_servers_end_their_halves(pair: Settings, tmp_path: Path):
     keyed = pair.model_copy(update={"outer": pair.outer.model_copy(update={"demo_key": True})})
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), Servers(keyed, tmp_path, ("outer",)) as servers:
-        pid = servers.pid("outer")
+    servers = Servers(keyed, tmp_path, ("outer",))
+    with pytest.raises(KeyboardInterrupt), servers:
         os.kill(os.getpid(), signal.SIGTERM)
+    pid = servers.pid("outer")
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert signal.getsignal(signal.SIGTERM) is before
