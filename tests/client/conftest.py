@@ -71,7 +71,7 @@ class EchoEngine:
                     yield Failed(self.fails.code, self.fails.message)
                     return
             reason: Any = "length" if said == job.limits.max_tokens else "stop"
-            ref = "r-1" if job.reasoning else None
+            ref = "0123456789abcdef" * 2 if job.reasoning else None
             yield Finished(reason, Bits(3 * said), said, ref)
         finally:
             self.closed.set()
@@ -97,7 +97,7 @@ async def _serve(engine: EchoEngine) -> AsyncIterator[AsyncOpenAI]:
         model=ServedModel(id="m", created=1, context_length=100, vocab_size=1000, fingerprint="fp"),
         ledger=NoLedger(),
         edges=(),
-        settings=HttpSettings(max_body=1 << 16, chunk_interval=Seconds(0.0)),
+        settings=HttpSettings(max_body=1 << 16, chunk_interval=Seconds(0.0), reasoning=True),
         clock=SystemClock(),
         metrics=Metrics(),
         log=make_logger(logs, SystemClock()),

@@ -81,7 +81,7 @@ async def test_kept_reasoning_is_named_and_referred_to(serve: Any, engine: Any) 
         answer = await client.chat.completions.create(**ASK, extra_body={"reasoning": True})
         ref = answer.choices[0].model_extra["reasoning_ref"]
         await client.chat.completions.create(**ASK, extra_body={"reasoning_ref": ref})
-    assert engine.jobs[1].reasoning_ref == ref == "r-1"
+    assert engine.jobs[1].reasoning_ref == ref == "0123456789abcdef" * 2
 
 
 async def test_models_are_listed_and_found(serve: Any, engine: Any) -> None:

@@ -19,7 +19,14 @@ from tidegate.openai_api.requests import (
 )
 from tidegate.openai_api.schema import ChatBody, CompletionBody
 
-CAPS = Caps(context_length=100, vocab_size=1000, max_tokens=50, max_choices=4, max_best_of=8)
+CAPS = Caps(
+    context_length=100,
+    vocab_size=1000,
+    max_tokens=50,
+    max_choices=4,
+    max_best_of=8,
+    reasoning=True,
+)
 
 NAMES = sorted({*ChatBody.__struct_fields__, *CompletionBody.__struct_fields__, "tools", "x", "`"})
 SCALARS = (

@@ -179,6 +179,7 @@ def http_settings(settings: Settings) -> HttpSettings:
         chunk_interval=Seconds(outer.chunk_interval_ms / 1000),
         streams_per_principal=outer.streams_per_principal,
         open_metrics=outer.open_metrics,
+        reasoning=settings.inner.reasoning_start is not None,
     )
 
 

@@ -107,6 +107,13 @@ _OUTCOMES: Mapping[str, _Outcome] = MappingProxyType(
             "The upload ledger cannot be written, so nothing may be sent.",
             NO_RETRY,
         ),
+        "invalid_job": _Outcome(
+            400,
+            "invalid_request_error",
+            "invalid_value",
+            "Something in the request is out of the model's range.",
+            NO_RETRY,
+        ),
         "link_error": _LINK_DOWN,
         "link_closed": _LINK_DOWN,
         "late_frame": _LINK_DOWN,

@@ -51,7 +51,7 @@ _MISSING_FIELD = re.compile(
     r"Object missing required field `(.*?)`(?: - at `\$\.?(.*)`)?$",
 )
 _AT = re.compile(r" - at `\$\.?(.*)`$", re.S)
-_REFERENCE = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_REFERENCE = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,8 @@ class Caps:
     """What one request may ask for. Configured outside; part of the upload budget's arithmetic.
 
     `max_choices` bounds prompts times `n`; `max_best_of` the answers generated inside for one
-    prompt; `max_tokens` what one choice may be long.
+    prompt; `max_tokens` what one choice may be long; `reasoning` whether the model can be asked to
+    think inside.
     """
 
     context_length: int
@@ -69,6 +70,7 @@ class Caps:
     max_best_of: int
     max_biases: int = 1024
     max_stop_chars: int = 256
+    reasoning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,8 @@ def _options(
         raise invalid("seed must fit 64 bits, signed.", param="seed")
     if asked.user is not None and len(asked.user) > 256:
         raise invalid("user must be at most 256 characters.", param="user")
+    if not caps.reasoning and (asked.reasoning or asked.reasoning_ref is not None):
+        raise invalid("This model does not reason inside.", param="reasoning")
     if asked.reasoning_ref is not None and not _REFERENCE.fullmatch(asked.reasoning_ref):
         raise invalid("reasoning_ref must be an id from an earlier answer.", param="reasoning_ref")
     stream = bool(asked.stream)

@@ -211,15 +211,27 @@ async def test_the_inner_half_never_sends_beyond_its_own_cap() -> None:
     await close_of(world)
 
 
-async def test_only_one_outer_half_is_served_at_a_time() -> None:
+async def test_a_silent_outer_half_does_not_hold_the_link() -> None:
+    """One is served at a time, and the newest that knows the secret is the one."""
     world = World()
     reader, writer = await world.connect()
     writer.write(raw(hello(world)) + raw(Step(number=0, settled=0)) + raw(Pull(1)))
     assert len(await reader.readexactly(1)) == 1
     again = (hello(world), Step(number=0, settled=0), Pull(1), Bye())
-    waiting = asyncio.create_task(reply(world, *again))
-    await asyncio.sleep(0.05)
-    assert not waiting.done()
+    assert len(await reply(world, *again)) == 1
+    assert await reader.read() == b""
     writer.close()
-    assert len(await waiting) == 1
+    await close_of(world)
+
+
+async def test_a_stranger_does_not_replace_the_outer_half() -> None:
+    world = World()
+    reader, writer = await world.connect()
+    writer.write(raw(hello(world)) + raw(Step(number=0, settled=0)) + raw(Pull(1)))
+    assert len(await reader.readexactly(1)) == 1
+    stranger = msgspec.structs.replace(hello(world), secret=b"x" * 32)
+    assert await reply(world, stranger, Step(number=0, settled=0), Pull(1)) == b""
+    writer.write(raw(Step(number=1, settled=0)) + raw(Pull(1)))
+    assert len(await reader.readexactly(1)) == 1
+    writer.close()
     await close_of(world)

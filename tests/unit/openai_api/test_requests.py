@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,15 @@ from tidegate.openai_api.errors import ApiError
 from tidegate.openai_api.requests import Caps, Message, fit, parse_chat, parse_completion
 from tidegate.sampling.params import SamplingParams
 
-CAPS = Caps(context_length=100, vocab_size=1000, max_tokens=50, max_choices=4, max_best_of=8)
+CAPS = Caps(
+    context_length=100,
+    vocab_size=1000,
+    max_tokens=50,
+    max_choices=4,
+    max_best_of=8,
+    reasoning=True,
+)
+REFERENCE = "0123456789abcdef" * 2
 HELLO = [{"role": "user", "content": "hello"}]
 
 
@@ -49,7 +58,7 @@ def test_every_served_option_reaches_the_request() -> None:
             user="u",
             ignore_eos=True,
             reasoning=True,
-            reasoning_ref="r-1",
+            reasoning_ref=REFERENCE,
         ),
         CAPS,
     ).options
@@ -66,7 +75,7 @@ def test_every_served_option_reaches_the_request() -> None:
     assert (options.n, options.candidates, options.seed, options.user) == (2, 2, 7, "u")
     assert (options.stop, options.max_tokens, options.ignore_eos) == (("a", "b"), 20, True)
     assert (options.stream, options.include_usage) == (True, True)
-    assert (options.reasoning, options.reasoning_ref) == (True, "r-1")
+    assert (options.reasoning, options.reasoning_ref) == (True, REFERENCE)
 
 
 def test_defaults_and_nulls_are_the_plain_law() -> None:
@@ -217,3 +226,10 @@ def test_an_over_long_prompt_is_refused(prompt: int, asked: int | None) -> None:
 def test_a_prompt_without_tokens_is_refused() -> None:
     with pytest.raises(ApiError, match="no tokens"):
         fit(0, 1, CAPS)
+
+
+@pytest.mark.parametrize("fields", [{"reasoning": True}, {"reasoning_ref": REFERENCE}])
+def test_reasoning_is_refused_where_the_model_does_not_reason(fields: dict[str, Any]) -> None:
+    with pytest.raises(ApiError) as refused:
+        parse_chat(chat(**fields), replace(CAPS, reasoning=False))
+    assert refused.value.status == 400

@@ -59,11 +59,13 @@ class InnerEngine:
         store: ReasoningStore,
         *,
         slots: int = 64,
+        tracks: int = 128,
         thinking: Thinking | None = None,
         scorer: Scorer = by_likelihood,
         observer: Observer | None = None,
     ) -> None:
-        """`slots` bounds the streams at one time; `observer` is told what every token cost.
+        """`slots` bounds the streams at one time, `tracks` the sequences drafted for them;
+        `observer` is told what every token cost.
 
         Raises:
             ConfigError: the two models do not share a vocabulary.
@@ -78,7 +80,7 @@ class InnerEngine:
         self._tokenizer = tokenizer
         self._slots = slots
         self._observer = observer
-        self._generator = Generator(strong, store, thinking=thinking, scorer=scorer)
+        self._generator = Generator(strong, store, thinking=thinking, scorer=scorer, tracks=tracks)
         self._hello: Hello | None = None
         self._lockstep: Lockstep | None = None
         self._encoder = UploadEncoder(weak.vocab_size)
@@ -191,8 +193,9 @@ class InnerEngine:
         return self._encoder.put_token(table, symbol)
 
     def _settle(self, before: int) -> None:
-        for number in [number for number in self._past if number < before]:
-            del self._past[number]
+        for steps in (self._past, self._digests):
+            for number in [number for number in steps if number < before]:
+                del steps[number]
 
     def _begun(self) -> tuple[Lockstep, Hello]:
         if self._lockstep is None or self._hello is None:

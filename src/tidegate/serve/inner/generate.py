@@ -116,7 +116,10 @@ class Generator:
         *,
         thinking: Thinking | None = None,
         scorer: Scorer = by_likelihood,
+        tracks: int = 128,
     ) -> None:
+        """`tracks` bounds the strong model's sequences; a stream that would exceed it fails."""
+        self._tracks = tracks
         self._strong = strong
         self._store = store
         self._thinking = thinking
@@ -160,6 +163,8 @@ class Generator:
         if thinking is not None and thinks and prompt[-len(thinking.start) :] != thinking.start:
             prompt += thinking.start
         usable = usable and len(prompt) + lane.join.max_tokens <= self._strong.context_length
+        drafted = sum(len(other.tracks) for other in self._sources.values() if not other.queue)
+        usable = usable and drafted + lane.join.candidates <= self._tracks
         tracks = tuple(_Track(lane, index, prompt, thinks) for index in range(lane.join.candidates))
         for track in tracks:
             track.failed = not usable

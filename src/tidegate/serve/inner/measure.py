@@ -86,7 +86,7 @@ class Measurer:
         sums.coupled += micro_bits / 65536
         strong_V = self._strong[lane.key.slot * TRACKS]
         # Where the coder went without the weak model, so do the alternatives.
-        weak_V = self._weak.get(lane.key.slot, np.zeros_like(strong_V))
+        weak_V = self._weak.pop(lane.key.slot, np.zeros_like(strong_V))
         scores_V = mask_scores(shift_logits(strong_V, lane.params, lane.penalties), lane.params)
         weak_V = shift_logits(weak_V, lane.params, lane.penalties)
         for index, sharpness in enumerate(SHARPNESS):

@@ -1,6 +1,6 @@
 """The inner half's socket: one outer half at a time, and nothing leaves but frames.
 
-1. A connection must greet with the right secret in time, and only one may be live.
+1. A connection must greet with the right secret in time, and the newest is the live one.
 2. Messages are read and checked as they come and queued; the queue is bounded.
 3. One worker takes them in order: steps run in a thread of their own, a pull is answered when every
    step granted before it is done.
@@ -72,6 +72,7 @@ class InnerServer:
         self._allowance = allowance
         self._greeting_timeout = greeting_timeout
         self._live = asyncio.Lock()
+        self._newest: asyncio.Event | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inner-engine")
 
     async def listen_unix(self, path: str) -> asyncio.Server:
@@ -90,11 +91,16 @@ class InnerServer:
                 hello = await session.next()
             if not isinstance(hello, Hello) or not hmac.compare_digest(hello.secret, self._secret):
                 raise LinkError("The greeting is not ours.")
-            # One that reconnects may be here before the end of its last connection is.
+            # One that reconnects may be here before the end of its last connection is: the newest
+            # wins, so that a peer that fell silent does not hold the link.
+            replaced, older = asyncio.Event(), self._newest
+            self._newest = replaced
+            if older is not None:
+                older.set()
             async with asyncio.timeout(self._greeting_timeout):
                 await self._live.acquire()
             try:
-                await self._serve(session, writer, hello)
+                await self._serve(session, writer, hello, replaced)
             finally:
                 self._live.release()
         except TidegateError as error:
@@ -108,21 +114,31 @@ class InnerServer:
         """Let the engine's thread end."""
         self._thread.shutdown(wait=False)
 
-    async def _serve(self, session: _Session, writer: asyncio.StreamWriter, hello: Hello) -> None:
+    async def _serve(
+        self,
+        session: _Session,
+        writer: asyncio.StreamWriter,
+        hello: Hello,
+        replaced: asyncio.Event,
+    ) -> None:
         self._engine.check(hello)
         queue: asyncio.Queue[Message] = asyncio.Queue(_QUEUE)
         reading = asyncio.create_task(session.read_into(queue))
         working = asyncio.create_task(self._work(session, writer, hello, queue))
+        leaving = asyncio.create_task(replaced.wait())
+        tasks = (reading, working, leaving)
         try:
-            await asyncio.wait({reading, working}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if leaving.done():
+                raise LinkError("A newer connection took over.")
             if reading.done():
                 # Raises if it ended with anything but a goodbye; what came before that is done.
                 reading.result()
             await working
         finally:
-            reading.cancel()
-            working.cancel()
-            await asyncio.gather(reading, working, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _work(
         self,

@@ -28,6 +28,7 @@ from tidegate.ledger.budgets import TOTAL, Scope, edge_scope, principal_scope
 from tidegate.openai_api.errors import ApiError, invalid, of_failure
 from tidegate.openai_api.responses import model_body
 from tidegate.serve.jobs import Engine
+from tidegate.serve.outer.attempts import Attempts
 from tidegate.serve.outer.http_admission import Admission
 from tidegate.serve.outer.http_asked import PromptTokenizer, read_chat, read_completion
 from tidegate.serve.outer.http_door import enter
@@ -90,6 +91,7 @@ def create_app(
         metrics=metrics,
         log=log,
         admission=Admission(settings.streams_per_principal, settings.streams),
+        attempts=Attempts(),
     )
     chat = partial(read_chat, model=model.id, caps=caps, tokenizer=tokenizer)
     completion = partial(read_completion, model=model.id, caps=caps, tokenizer=tokenizer)

@@ -63,7 +63,7 @@ def read_completion(body: bytes, model: str, caps: Caps, tokenizer: PromptTokeni
     return _asked(prompts, request.options, caps, _completion_shape, "cmpl-")
 
 
-def jobs_of(asked: Asked, request_id: str, principal: str) -> tuple[Job, ...]:
+def jobs_of(asked: Asked, request_id: str, principal: str, attempt: int = 0) -> tuple[Job, ...]:
     """One job for each prompt and each of its n choices, in OpenAI's order of choices."""
     options = asked.options
     return tuple(
@@ -75,6 +75,7 @@ def jobs_of(asked: Asked, request_id: str, principal: str) -> tuple[Job, ...]:
             params=options.params,
             limits=limits,
             user_seed=options.seed,
+            attempt=attempt,
             candidates=options.candidates,
             reasoning=options.reasoning,
             reasoning_ref=options.reasoning_ref,

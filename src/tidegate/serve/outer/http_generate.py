@@ -22,6 +22,7 @@ from tidegate.clock import Clock
 from tidegate.openai_api.errors import of_failure
 from tidegate.openai_api.responses import Stamp
 from tidegate.serve.jobs import Engine
+from tidegate.serve.outer.attempts import Attempts
 from tidegate.serve.outer.http_admission import Admission
 from tidegate.serve.outer.http_answer import Sender
 from tidegate.serve.outer.http_asked import Asked, jobs_of
@@ -45,6 +46,7 @@ class Service:
     metrics: Metrics
     log: FilteringBoundLogger
     admission: Admission
+    attempts: Attempts
 
 
 class Generate:
@@ -72,8 +74,13 @@ class Generate:
         asked = await asyncio.to_thread(self._read, body)
         if not service.engine.healthy():
             raise of_failure("overloaded")
-        jobs = jobs_of(asked, trace.request_id, principal.name)
-        with service.admission.admit(principal.name, len(jobs)):
+        attempt = service.attempts.count(
+            principal.name, asked.prompts, asked.options.params, asked.options.seed
+        )
+        jobs = jobs_of(asked, trace.request_id, principal.name, attempt)
+        # A stream of which the inner half drafts several costs it as much as several.
+        drafts = sum(job.candidates for job in jobs)
+        with service.admission.admit(principal.name, drafts):
             trace.prompt_tokens = sum(map(len, asked.prompts))
             service.metrics.tokens("prompt", principal.name, trace.prompt_tokens)
             relay = Relay(

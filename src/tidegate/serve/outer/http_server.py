@@ -29,6 +29,7 @@ def server_config(app: ASGIApp, *, host: str, port: int, log_stream: TextIO) -> 
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=30,
+        limit_concurrency=2048,
         timeout_graceful_shutdown=10,
         h11_max_incomplete_event_size=1 << 16,
     )

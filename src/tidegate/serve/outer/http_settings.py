@@ -41,6 +41,7 @@ class HttpSettings:
     `max_waiting_chars`: decoded text that one answer may have waiting for its reader; beyond it the
     answer is cancelled. A reader is never waited for, since streams advance in lock-step.
     `send_timeout`: how long one write may be blocked by a reader that stopped reading.
+    `reasoning`: whether the inner half has delimiters for it.
     `open_metrics`: serve `/metrics` without a key; for a scraper on a network of its own.
     """
 
@@ -55,6 +56,7 @@ class HttpSettings:
     streams_per_principal: int = 32
     streams: int = 256
     open_metrics: bool = False
+    reasoning: bool = False
 
     def caps(self, model: ServedModel) -> Caps:
         """What one request may ask of `model`."""
@@ -64,4 +66,5 @@ class HttpSettings:
             max_tokens=min(self.max_tokens, model.context_length),
             max_choices=self.max_choices,
             max_best_of=self.max_best_of,
+            reasoning=self.reasoning,
         )

@@ -12,7 +12,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -23,6 +22,7 @@ from tidegate.ledger.entries import CLOSE_BITS
 from tidegate.serve.lockstep import MAX_UNSETTLED, LaneKey, Ready
 from tidegate.serve.outer.link_account import Account, Accounts
 from tidegate.serve.outer.link_follow import MICRO, Follower, StepDone, Worked
+from tidegate.serve.outer.link_owed import OwedFrames, Pulled
 from tidegate.serve.outer.link_settings import (
     LateFrameError,
     LinkClosedError,
@@ -37,14 +37,6 @@ from tidegate.wire.connection import MAX_OWED, Connection, Frame, Role
 from tidegate.wire.messages import MAX_PROMPT, Bye, Echo, Hello, Message, Pull, Resume, Step
 
 _CHUNK: Final = 1 << 16
-
-
-@dataclass(slots=True)
-class _Owed:
-    size: int
-    after: int
-    echoed: int
-    timer: asyncio.TimerHandle
 
 
 class Session:
@@ -85,14 +77,13 @@ class Session:
         """What begins anew with each connection."""
         self._connection = Connection(Role.OUTER)
         self._attached = False
-        self._excess = 0  # bytes read and not yet framed
         self._writer: asyncio.StreamWriter | None = None
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._inbox: list[Step | Pull | Frame] = []
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._idle = True
-        self._owed: deque[_Owed] = deque()
+        self._owed = OwedFrames()
         self._forecast = Forecast(self._settings.policy)
         self._decoded = self.released
         self._echoed = self.released - 1
@@ -162,13 +153,9 @@ class Session:
             self._broken.set_exception(error)
 
     def lost(self, *, closed: bool) -> None:
-        """The connection is gone: charge what may have crossed, and its end if `closed`.
-
-        `closed` says that the inner half's doing ended it, by whatever means: when it does so is a
-        message, and so are bytes that nobody asked for.
-        """
-        excess = 8 * max(0, self._excess - sum(owed.size for owed in self._owed))
-        self._owed.clear()
+        """The connection is gone: charge what may have crossed and, if the inner half ended it in
+        whatever way (`closed`), that it did, since when it did is a message."""
+        excess = self._owed.end()
         payers = self._payers()
         self._accounts.lose(payers)
         if closed and self._attached:
@@ -190,8 +177,7 @@ class Session:
     def _stop(self) -> None:
         self._stopping.set()
         self._wake.set()
-        for owed in self._owed:
-            owed.timer.cancel()
+        self._owed.stop()
 
     def _payers(self) -> list[Account]:
         return [stream.account for stream in self._streams.values()]
@@ -228,7 +214,8 @@ class Session:
             return False
         if self._settings.pace is not None:
             return self._forecast.bits < 16 * self._settings.pace_bytes
-        return not self._owed or self._next - 1 - self._owed[0].after < policy.ahead
+        after = self._owed.oldest_after()
+        return after is None or self._next - 1 - after < policy.ahead
 
     def _grant(self) -> None:
         leaving = tuple(stream for stream in self._live.values() if stream.cancelled)
@@ -238,8 +225,11 @@ class Session:
         self._leaving[self._next] = leaving
         joins = []
         free = (slot for slot in range(self._settings.slots) if slot not in self._live)
-        prompts = 0
+        prompts, tracks = 0, sum(stream.join.candidates for stream in self._live.values())
         while self._waiting and prompts < MAX_PROMPT:
+            tracks += self._waiting[0].join.candidates
+            if self._live and tracks > self._settings.tracks:
+                break
             spare = next(free, None)
             if spare is None:
                 break
@@ -270,7 +260,7 @@ class Session:
     def _pull(self, size: int) -> None:
         self._accounts.cover(bits_of(size), self._payers())
         timer = asyncio.get_running_loop().call_later(self._settings.late_after, self._late)
-        self._owed.append(_Owed(size, self._next - 1, self._echoed, timer))
+        self._owed.add(Pulled(size, self._next - 1, self._echoed, timer))
         pull = Pull(size)
         self._send(pull)
         self._hand_over(pull)
@@ -303,16 +293,14 @@ class Session:
                 data = b""
             if not data:
                 raise LinkClosedError("The inner half closed the link.")
-            self._excess += len(data)
+            self._owed.read(len(data))
             self._connection.receive(data)
             while isinstance(frame := self._connection.next_event(), Frame):
                 self._on_frame(frame)
             self.nudge()
 
     def _on_frame(self, frame: Frame) -> None:
-        owed = self._owed.popleft()
-        owed.timer.cancel()
-        self._excess -= owed.size
+        owed = self._owed.take()
         self._accounts.arrive(bits_of(owed.size))
         self._totals.bits += 8 * owed.size
         self._totals.frames += 1

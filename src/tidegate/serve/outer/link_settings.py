@@ -28,6 +28,8 @@ class LateFrameError(LinkError):
 class LinkSettings:
     """How the link is run. `edge` names it in metrics.
 
+    `slots` bounds the streams and `tracks` what the inner half drafts for them; it has the same.
+
     With `pace` a frame of `pace_bytes` is pulled every `pace` seconds, dummies included, and what
     `policy` says of pulls does not matter. A frame later than `late_after` ends the session.
     `max_reasoning` is what the inner half allows; reservations count on it.
@@ -35,6 +37,7 @@ class LinkSettings:
 
     edge: str = "inner"
     slots: int = 64
+    tracks: int = 128
     policy: PullPolicy = field(default_factory=PullPolicy)
     pace: Seconds | None = None
     pace_bytes: int = 16

@@ -102,3 +102,30 @@ def test_the_worst_case_counts_waiting() -> None:
     plain = worst_case(job(max_tokens=10), 100)
     assert worst_case(job(max_tokens=10, candidates=4), 100) > plain
     assert worst_case(job(max_tokens=10, reasoning=True), 100) > plain
+
+
+def test_pulls_on_their_way_stay_covered_when_the_stream_that_covered_them_ends() -> None:
+    purse = MemoryPurse()
+    accounts = Accounts(purse)
+    last = accounts.open("a", Bits(1000))
+    accounts.cover(Bits(64), [last])
+    accounts.cover(Bits(64), [last])
+    accounts.arrive(Bits(64))
+    accounts.cost(last, MicroBits(5 << 16))
+    accounts.share([last])
+    assert accounts.close(last) == 128
+    accounts.arrive(Bits(64))
+    accounts.share([])
+    assert purse.spent == {"a": 128}
+    assert purse.held == {}
+
+
+def test_a_stream_that_ends_pays_only_for_pulls_that_nobody_else_covers() -> None:
+    purse = MemoryPurse()
+    accounts = Accounts(purse)
+    first, second = accounts.open("a", Bits(1000)), accounts.open("b", Bits(1000))
+    accounts.cover(Bits(64), [first, second])
+    assert accounts.close(first) == 0
+    accounts.arrive(Bits(64))
+    accounts.share([second])
+    assert accounts.close(second) == 64

@@ -27,6 +27,7 @@ MODEL = ServedModel(
     id="org/model", created=1_600_000_000, context_length=200, vocab_size=300, fingerprint="fp"
 )
 ALICE, BOB, SCRAPER = "key-of-alice", "key-of-bob", "key-of-scraper"
+SETTINGS = HttpSettings(max_tokens=50, max_choices=4, reasoning=True)
 CHAT = {"model": MODEL.id, "messages": [{"role": "user", "content": "hello"}]}
 
 Step = Event | BaseException | asyncio.Event | Callable[[], None]
@@ -210,7 +211,7 @@ class Site:
             model=MODEL,
             ledger=self.ledger,
             edges=("inner→outside",),
-            settings=replace(settings or HttpSettings(max_tokens=50, max_choices=4), **changes),
+            settings=replace(settings or SETTINGS, **changes),
             clock=self.clock,
             metrics=self.metrics,
             log=make_logger(self.log_stream, self.clock),

@@ -18,7 +18,7 @@ CHAT = "/v1/chat/completions"
 async def test_a_request_becomes_one_job_a_choice(make_site: Any) -> None:
     site = make_site()
     await site.post(
-        n=2, seed=7, temperature=0.5, stop="x", max_tokens=9, best_of=4, reasoning_ref="r"
+        n=2, seed=7, temperature=0.5, stop="x", max_tokens=9, best_of=4, reasoning_ref="0" * 32
     )
     expected = [
         Job(
@@ -30,7 +30,7 @@ async def test_a_request_becomes_one_job_a_choice(make_site: Any) -> None:
             limits=Limits(max_tokens=9, stop=("x",)),
             user_seed=7,
             candidates=2,
-            reasoning_ref="r",
+            reasoning_ref="0" * 32,
         )
         for choice in range(2)
     ]
