@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -20,8 +22,8 @@ from tidegate.cli.demo_rows import (
 )
 
 COLUMNS = (
-    "prompt", "T", "tokens", "text bytes", "link bits", "bits/token",
-    "raw ids", "zstd", "plain coding", "KL floor", "exact",
+    "prompt", "T", "tokens", "text\nbytes", "link\nbits", "bits/\ntoken",
+    "raw\nids", "zstd", "plain\ncoding", "KL\nfloor", "exact",
 )  # fmt: skip
 
 
@@ -30,10 +32,16 @@ def show(
 ) -> None:
     """Print one line a request, sums by temperature and in all, the ledger, and days."""
     table = Table(
-        title=escape(f"{model.strong} behind the link, {model.weak} outside"), title_justify="left"
+        title=escape(f"{model.strong} behind the link, {model.weak} outside"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
     )
     for column in COLUMNS:
-        table.add_column(column, justify="left" if column in ("prompt", "exact") else "right")
+        justify: Literal["left", "right"] = "left" if column in ("prompt", "exact") else "right"
+        # A narrow terminal may cut a prompt's id, but never a figure.
+        table.add_column(column, justify=justify, no_wrap=column != "prompt")
     for row in sorted(rows, key=lambda row: (row.temperature, row.prompt_id)):
         table.add_row(escape(row.prompt_id), *_cells([row], model.vocab_size, row.temperature))
     table.add_section()

@@ -4,6 +4,7 @@ import io
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -45,20 +46,17 @@ ACCOUNT = Account(profile="demo", spent=150, left=1_000, a_day=4_500_000)
 LEAK = exfiltration(ROWS, 5.0, MODEL.weight_bytes, ACCOUNT.a_day)
 
 
-def shown(rows: list[Row]) -> str:
+def shown(rows: list[Row], width: int = 200) -> str:
     stream = io.StringIO()
-    show(Console(file=stream, width=200), MODEL, rows, ACCOUNT, LEAK)
+    show(Console(file=stream, width=width), MODEL, rows, ACCOUNT, LEAK)
     return stream.getvalue()
 
 
 def test_the_table_has_a_line_a_request_sums_and_a_verdict():
     text = shown(ROWS)
     assert "strong [model] behind the link" in text
-    lines = {line.split("│")[1].strip(): line for line in text.splitlines() if "│" in line}
-    assert "150" in lines["in all"]
-    assert "2.50" in lines["in all"]
-    assert "4.05" in lines["in all"]
-    assert "3/3" in lines["in all"]
+    sums = next(line for line in text.splitlines() if line.strip().startswith("in all"))
+    assert sums.split()[2:] == ["60", "240", "150", "2.50", "16", "30.0", "4.05", "2.02", "3/3"]
     assert HOSTILE in text
     assert "3 of 3 answers decoded exactly" in text
 
@@ -67,6 +65,13 @@ def test_the_table_names_an_answer_that_is_not_exact():
     text = shown([*ROWS, row(4, 1.0, exact=False)])
     assert " NO " in text
     assert "3 of 4 answers decoded exactly" in text
+
+
+def test_no_figure_is_cut_on_a_narrow_terminal():
+    wide = [replace(one, prompt_id="a-long-name-12345", link=98_765) for one in ROWS]
+    cells = [cell for line in shown(wide, 80).splitlines() for cell in line.split()[1:]]
+    assert not any("…" in cell for cell in cells)
+    assert cells.count("98,765") >= len(wide)
 
 
 class Fetches(HTMLParser):
