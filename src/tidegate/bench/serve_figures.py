@@ -23,14 +23,21 @@ def figures(
     for streams, pairs in sorted(passes.items(), reverse=True):
         key = "" if streams == max(passes) else f".{streams}"
         n = sum(link.tokens for _, link in pairs)
-        how = f"{streams} streams over HTTP, median of {len(pairs)} alternating pairs"
-        speed = statistics.median(b.tokens_per_second / a.tokens_per_second for a, b in pairs)
-        first = statistics.median(a.first_token_seconds / b.first_token_seconds for a, b in pairs)
+        speeds = [b.tokens_per_second / a.tokens_per_second for a, b in pairs]
+        firsts = [a.first_token_seconds / b.first_token_seconds for a, b in pairs]
+        how = (
+            f"{streams} streams over HTTP, median of {len(pairs)} alternating pairs; "
+            "chunks leave as they come, wide budgets"
+        )
         result[f"throughput_over_direct{key}"] = at_least(
-            speed, 0.8, unit="ratio", n=n, how=f"tokens/s: {how}"
+            statistics.median(speeds), 0.8, unit="ratio", n=n, how=f"tokens/s: {how}{_span(speeds)}"
         )
         result[f"ttft_over_direct{key}"] = at_least(
-            first, 0.8, unit="ratio", n=n, how=f"direct's time to first token over ours: {how}"
+            statistics.median(firsts),
+            0.8,
+            unit="ratio",
+            n=n,
+            how=f"direct's time to first token over ours: {how}{_span(firsts)}",
         )
     many, one = _framing(cells, 32), _framing(cells, 1)
     result["framing_overhead_32"] = at_most(
@@ -57,6 +64,10 @@ def figures(
             f"{key}.outer_mb": report(cell.outer_memory / 1e6, unit="MB", n=n, how=how),
         }
     return result
+
+
+def _span(ratios: Sequence[float]) -> str:
+    return f"; {min(ratios):.2f} to {max(ratios):.2f}"
 
 
 def _framing(cells: Sequence[Cell], streams: int) -> float:

@@ -131,9 +131,25 @@ def _rows(settings: Settings, tokenizer: Tokenizer, replies: list[Reply]) -> lis
         raise TidegateError("the demo's settings name no records")
     answers = {answer.request_id: answer for answer in read_answers(record)}
     measured = read_measured(measurements)
-    best = min(range(len(SHARPNESS)), key=lambda i: sum(row.plain[i] for row in measured.values()))
+    truths: dict[float, list[Measured]] = {}
+    for reply in replies:
+        answer = answers.get(reply.request_id)
+        if answer is not None and answer.seed in measured:
+            truths.setdefault(reply.temperature, []).append(measured[answer.seed])
+    # The plain peer has one temperature of its own for each the answers were drawn at.
+    best = {
+        t: min(range(len(SHARPNESS)), key=lambda i: sum(row.plain[i] for row in rows))
+        for t, rows in truths.items()
+    }
     return [
-        _row(reply, answers.get(reply.request_id), measured, best, tokenizer) for reply in replies
+        _row(
+            reply,
+            answers.get(reply.request_id),
+            measured,
+            best.get(reply.temperature, 0),
+            tokenizer,
+        )
+        for reply in replies
     ]
 
 

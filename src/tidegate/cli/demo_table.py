@@ -54,7 +54,8 @@ def show(
     sums = total(rows, model.vocab_size)
     console.print(
         "[dim]link bits: everything that crossed, padding and framing included; the other columns "
-        "are bits a token of the same answers.[/dim]"
+        "are bits a token of the same answers. At T = 0 the KL floor is the weak model's "
+        "cross-entropy, which adaptation may beat.[/dim]"
     )
     left = "no cap" if account.left is None else f"{account.left:,} bits left"
     console.print(f"ledger ({account.profile}): {account.spent:,} bits spent, {left}")

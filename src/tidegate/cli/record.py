@@ -31,7 +31,8 @@ class RecordingEngine:
         self._engine = engine
         self._seeds = seeds
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: TextIO = path.open("a")
+        self._file: TextIO = path.open("a", encoding="utf-8")
+        path.chmod(0o600)  # it holds answers
 
     def healthy(self) -> bool:
         """Whether the engine behind is."""

@@ -58,6 +58,7 @@ class Measurer:
         """Raises OSError."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: TextIO = path.open("a", encoding="utf-8")
+        path.chmod(0o600)  # it holds answers
         self._sums: dict[bytes, _Sums] = {}
         self._written: set[bytes] = set()
         self._strong: dict[int, F32Array] = {}

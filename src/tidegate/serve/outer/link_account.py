@@ -1,8 +1,9 @@
 """Who pays for what crossed: reservations, shares of frames, incidents.
 
-A job's worst case is reserved before it joins, so a stream never runs out midway, and it is
-committed once, when the stream ends: until then the ledger counts the whole reservation, so a crash
-never undercounts. No I/O of its own; the purse does it.
+A job's first slice is reserved before it joins, and another whenever little is left, up to its
+worst case: reserving that at once would refuse many requests for bits that hardly any of them uses.
+Slices are committed together, when the stream ends: until then the ledger counts all of them, so a
+crash never undercounts. No I/O of its own; the purse does it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ PADDING_BITS: Final = 32
 
 WAIT_BITS: Final = 8
 """What a step of waiting may cost: a flag, and its part of the frames that carry the flags."""
+
+SLICE: Final = 4096
+"""Bits reserved at a time: an answer of a thousand tokens at four bits each."""
 
 OWN_PRINCIPAL: Final = "link"
 """Who pays for what no stream can be charged with."""
@@ -78,7 +82,8 @@ def shares(bits: int, weights: Sequence[int], rooms: Sequence[int]) -> tuple[int
 class Account:
     """One stream's reservation and what it was charged so far."""
 
-    def __init__(self, principal: str, reservation: int, reserved: Bits) -> None:
+    def __init__(self, principal: str, reservation: int, reserved: Bits, most: Bits) -> None:
+        self.most = most
         self.principal = principal
         self.reservation = reservation
         self.reserved: int = reserved
@@ -102,11 +107,19 @@ class Accounts:
         self._arrived = 0
         self._costs: dict[Account, int] = {}
 
-    def open(self, principal: str, bits: Bits) -> Account:
-        """Reserve `bits` for a stream. Raises BudgetExceededError."""
-        account = Account(principal, self._purse.reserve(principal, bits), bits)
+    def open(self, principal: str, most: Bits) -> Account:
+        """Reserve a first slice for a stream of `most` bits. Raises BudgetExceededError."""
+        bits = Bits(min(SLICE, most))
+        account = Account(principal, self._purse.reserve(principal, bits), bits, most)
         self._open.add(account)
         return account
+
+    def renew(self, account: Account) -> None:
+        """Reserve another slice where little is left. Raises BudgetExceededError."""
+        more = min(SLICE, account.most - account.reserved)
+        if account in self._open and account.room < SLICE // 4 and more > 0:
+            self._purse.extend(account.reservation, Bits(more))
+            account.reserved += more
 
     def cover(self, bits: Bits, payers: Sequence[Account]) -> None:
         """Make sure that `bits` more can be charged, and remember that they will cross.

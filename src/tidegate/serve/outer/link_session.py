@@ -153,10 +153,8 @@ class Session:
             self._broken.set_exception(error)
 
     def lost(self, *, closed: bool) -> None:
-        """The connection is gone: charge what may have crossed and, if the inner half ended it in
-        whatever way (`closed`), that it did, since when it did is a message."""
-        excess = self._owed.end()
-        payers = self._payers()
+        """Charge what may have crossed and, if the inner half ended it (`closed`), that it did."""
+        excess, payers = self._owed.end(), self._payers()
         self._accounts.lose(payers)
         if closed and self._attached:
             self._accounts.incident(Bits(CLOSE_BITS + excess), payers, "link_closed")
@@ -353,6 +351,8 @@ class Session:
         self._padding = worked.padding
         if worked.costs:
             self._accounts.share(self._payers())
+            for stream in self._streams.values():
+                stream.renew(self._accounts)
         done = worked.done
         if done is None:
             return

@@ -7,10 +7,10 @@ import hashlib
 from collections.abc import AsyncIterator
 
 from tidegate.coding.upload import ABORT
-from tidegate.errors import ProtocolViolationError, TidegateError
+from tidegate.errors import BudgetExceededError, ProtocolViolationError, TidegateError
 from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job
 from tidegate.serve.lockstep import LaneKey, Ready
-from tidegate.serve.outer.link_account import Account
+from tidegate.serve.outer.link_account import Account, Accounts
 from tidegate.serve.outer.link_follow import Said
 from tidegate.units import Bits
 from tidegate.wire.messages import Join, Params, Step, encode
@@ -94,6 +94,14 @@ class Stream:
         if self._untold and (said.text or said.ended):
             self._events.put_nowait(Delta(tuple(self._untold), said.text))
             self._untold.clear()
+
+    def renew(self, accounts: Accounts) -> None:
+        """Reserve more where little is left; a stream that may not have more ends there."""
+        try:
+            accounts.renew(self.account)
+        except BudgetExceededError as error:
+            self.fail(error.code, error.message)
+            self.cancelled = True
 
     def finish(self, said: Said, bits: Bits) -> None:
         """The symbol `said` ended the stream, which cost `bits`."""

@@ -15,6 +15,7 @@ from tidegate.sampling.params import SamplingParams
 from tidegate.serve.inner.generate import Draft
 from tidegate.serve.inner.reasoning import ReviewRefusedError, Thinking
 from tidegate.serve.jobs import Failed, Finished, Limits
+from tidegate.serve.outer.link_account import SLICE
 from tidegate.serve.outer.link_settings import LinkSettings
 from tidegate.serve.schedule import PullPolicy
 from tidegate.units import Seconds
@@ -281,3 +282,17 @@ async def test_at_a_fixed_pace_frames_leave_whether_there_is_something_to_say_or
     assert {len(frame) for frame in world.frames} == {8}
     assert sum(world.purse.spent.values()) >= 8 * 8 * len(world.frames)
     assert world.purse.spent["link"] > 0
+
+
+async def test_a_budget_that_ends_midway_ends_that_stream_alone() -> None:
+    """What was delivered stands, nothing crosses uncharged, and the other stream goes on."""
+    async with World(cap=3 * SLICE) as world:
+        long = job(0, principal="a", limits=Limits(max_tokens=4000, ignore_eos=True))
+        short = job(1, principal="b", limits=Limits(max_tokens=20, ignore_eos=True))
+        ended, other = await asyncio.gather(world.answer(long), world.answer(short))
+        assert isinstance(ended.end, Failed)
+        assert ended.end.code == "budget_exceeded"
+        assert same(other, world.expected(short))
+        assert ended.tokens == world.expected(long).tokens[: len(ended.tokens)]
+    assert sum(world.purse.spent.values()) >= 8 * sum(map(len, world.frames))
+    assert sum(world.purse.spent.values()) <= 3 * SLICE
