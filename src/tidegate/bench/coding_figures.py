@@ -54,7 +54,7 @@ def _ratios(own: Mapping[float, Tally], vocab_size: int, *, bound: bool) -> dict
     """Coupled over plain, raw ids and KL; without targets unless `bound`."""
 
     def held(value: float, limit: float, n: int, how: str) -> Figure:
-        if bound:
+        if bound and limit < math.inf:
             return at_most(value, limit, unit="ratio", n=n, how=how)
         return report(value, unit="ratio", n=n, how=how)
 

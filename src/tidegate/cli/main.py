@@ -38,7 +38,7 @@ def version() -> None:
 def main() -> None:
     """Run the command line; what the user can mend is one sentence and status 2."""
     try:
-        app()
+        app(prog_name="tidegate")
     except TidegateError as error:
         _fail(error.message)
     except OSError as error:
