@@ -49,15 +49,8 @@ class Cell:
     seconds: float
     bits: int
     ideal: float
-    padding: int
-    frames: int
     inner_memory: int
     outer_memory: int
-
-    @property
-    def overhead(self) -> float:
-        """Everything that crossed over what the symbols' information comes to, less one."""
-        return self.bits / self.ideal - 1
 
 
 async def run_pass(
@@ -112,7 +105,7 @@ async def grow(
     cells = []
     for index, (streams, length) in enumerate(sizes):
         progress("growth", index, len(sizes))
-        before = (totals.bits, totals.ideal, totals.padding, totals.frames)
+        before = (totals.bits, totals.ideal)
         start = time.perf_counter()
         jobs = [
             _job(f"grow-{index}-{i}", prompts[i % len(prompts)], length) for i in range(streams)
@@ -126,8 +119,6 @@ async def grow(
                 time.perf_counter() - start,
                 totals.bits - before[0],
                 totals.ideal - before[1],
-                totals.padding - before[2],
-                totals.frames - before[3],
                 *(resident(pid) for pid in pids),
             )
         )

@@ -54,6 +54,7 @@ def _settings(models: Models, folder: Path) -> Settings:
             ledger=folder / "outer.sqlite",
             max_tokens=2048,
             chunk_interval_ms=0,
+            streams_per_principal=2 * max(STREAMS),
         ),
         inner=Inner(ledger=folder / "inner.sqlite"),
         budget=Budget(profile="testing-only"),
@@ -101,7 +102,7 @@ async def _grow(
 ) -> list[Cell]:
     settings = _settings(models, folder)
     tokenizer, weak = parts.load_tokenizer(models), parts.weak_model(models)
-    lengths = [length for length in (64, 256, 1024, 2048) if length <= longest]
+    lengths = [length for length in (64, 256, 2048) if length <= longest]
     sizes = [(streams, length) for length in lengths for streams in STREAMS]
     chats = [
         tuple(tokenizer.chat([{"role": "user", "content": prompt.prompt}])) for prompt in prompts

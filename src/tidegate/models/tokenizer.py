@@ -24,9 +24,6 @@ from tidegate.models.prepared import TOKENIZER_FILES, manifest_of
 
 # Chat models end a turn with one of these even where their configuration names only another.
 _END_TOKENS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>")
-_REPLACEMENT = "\ufffd"
-# A character takes at most four bytes, so at most four tokens; beyond that the bytes are garbage.
-_LONGEST_UNFINISHED = 16
 
 
 class FileTokenizer:
@@ -75,37 +72,6 @@ class FileTokenizer:
                 f"the model's chat template refuses these messages: {error}"
             ) from error
         return self.encode(text)
-
-
-class TextStream:
-    """Turns a growing list of tokens into text that never has to be taken back.
-
-    Text is held back while it ends in an unfinished character; bytes that never form one are
-    released as U+FFFD after 16 tokens.
-    """
-
-    def __init__(self, tokenizer: FileTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._window: list[int] = []
-        self._given = 0
-
-    def push(self, token: int) -> str:
-        """The characters that `token` completes; often empty inside an emoji."""
-        self._window.append(token)
-        text = self._tokenizer.decode(self._window)
-        if text.endswith(_REPLACEMENT) and len(self._window) < _LONGEST_UNFINISHED:
-            return ""
-        fresh = text[self._given :]
-        # The last token stays as context: some decoders drop a space at the start of a text.
-        self._window = self._window[-1:]
-        self._given = len(self._tokenizer.decode(self._window))
-        return fresh
-
-    def flush(self) -> str:
-        """What is left at the end, with U+FFFD for a character that was never finished."""
-        fresh = self._tokenizer.decode(self._window)[self._given :]
-        self._given += len(fresh)
-        return fresh
 
 
 def load(folder: Path) -> FileTokenizer:

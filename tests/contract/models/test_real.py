@@ -15,7 +15,7 @@ from tidegate.models import ngram, tokenizer
 from tidegate.models.load import load_strong, load_tokenizer, load_weak
 from tidegate.models.port import Model
 from tidegate.models.prepared import prepare
-from tidegate.models.tokenizer import FileTokenizer, TextStream
+from tidegate.models.tokenizer import FileTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +61,10 @@ def test_a_weak_model_for_another_tokenizer_is_refused(words: FileTokenizer, tin
 
 
 @pytest.mark.models
-def test_prompts_survive_encoding_and_streaming(words: FileTokenizer):
+def test_prompts_survive_encoding(words: FileTokenizer):
     for prompt in packaged_prompts():
         ids = words.encode(prompt)
         assert words.decode(ids) == prompt
-        stream = TextStream(words)
-        assert "".join([stream.push(token) for token in ids]) + stream.flush() == prompt
 
 
 @pytest.mark.models

@@ -55,7 +55,7 @@ def test_the_json_object_has_the_shape_all_benches_share():
 
 
 def cell(streams: int, length: int, bits: int, ideal: float) -> Cell:
-    return Cell(streams, length, streams * length, 2.0, bits, ideal, 8, 10, 10**8, 10**7)
+    return Cell(streams, length, streams * length, 2.0, bits, ideal, 10**8, 10**7)
 
 
 def test_speed_is_a_median_of_pairs_and_framing_what_crossed_over_the_ideal():

@@ -12,7 +12,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tidegate.errors import ModelError
 from tidegate.models import tokenizer
-from tidegate.models.tokenizer import TextStream
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -42,30 +41,6 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> tokenizer.FileTokenizer:
 @given(text=st.text())
 def test_decode_undoes_encode(words: tokenizer.FileTokenizer, text: str):
     assert words.decode(words.encode(text)) == text
-
-
-@given(text=st.text())
-def test_streamed_text_is_the_whole_text_and_never_half_a_character(
-    words: tokenizer.FileTokenizer, text: str
-):
-    stream = TextStream(words)
-    pieces = [stream.push(token) for token in words.encode(text)]
-    if "\ufffd" not in text:
-        assert not any("\ufffd" in piece for piece in pieces)
-    assert "".join(pieces) + stream.flush() == text
-
-
-@given(ids=st.lists(st.integers(0, 255), max_size=80))
-def test_bytes_that_are_no_text_are_released_in_time(
-    words: tokenizer.FileTokenizer, ids: list[int]
-):
-    stream = TextStream(words)
-    held = 0
-    for token in ids:
-        held = 0 if stream.push(token) else held + 1
-        assert held < 16
-    stream.flush()
-    assert stream.flush() == ""
 
 
 def test_a_conversation_follows_the_template(words: tokenizer.FileTokenizer):

@@ -50,7 +50,6 @@ class StepDone:
     number: int
     said: tuple[Said, ...]
     digest: bytes
-    cancelled: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +153,7 @@ class Follower:
         step, self._step = self._step, None
         self._decoder.end_step(step.number)
         said_now, self._said = tuple(self._said), []
-        return StepDone(step.number, said_now, self._lockstep.digest(), step.cancels)
+        return StepDone(step.number, said_now, self._lockstep.digest())
 
     def _open(self, step: Step) -> None:
         lanes = self._lockstep.open(step)
