@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from tidegate.bench.prompts import Prompt
 from tidegate.bench.serve import Cell, Pass, Progress, grow, run_pass
 from tidegate.cli import parts
-from tidegate.cli.ground import budgets_of, open_ledger, secret_bytes
+from tidegate.cli.ground import budgets_of, log_as_json, open_ledger, secret_bytes
 from tidegate.cli.half_outer import DEMO_KEY, link_engine
 from tidegate.cli.purse import LedgerPurse
 from tidegate.cli.servers import PATIENCE, Servers
@@ -101,6 +102,7 @@ async def _grow(
     models: Models, folder: Path, prompts: Sequence[Prompt], longest: int, progress: Progress
 ) -> list[Cell]:
     settings = _settings(models, folder)
+    log_as_json(sys.stderr)  # standard output is the result's
     tokenizer, weak = parts.load_tokenizer(models), parts.weak_model(models)
     lengths = [length for length in (64, 256, 2048) if length <= longest]
     sizes = [(streams, length) for length in lengths for streams in STREAMS]
