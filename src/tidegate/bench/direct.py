@@ -16,11 +16,11 @@ import msgspec
 
 from tidegate.coding.upload import ABORT
 from tidegate.models.port import F32Array, Model, ModelInfo, Tokenizer
-from tidegate.sampling.seed import SeedService, prompt_digest
+from tidegate.sampling.seed import SeedService
 from tidegate.serve.finish import Rules
 from tidegate.serve.inner.generate import Generator
 from tidegate.serve.inner.reasoning import ReasoningStore
-from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job, Limits
+from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job, Limits, seed_of
 from tidegate.serve.lockstep import Lane, LaneKey, Lockstep, Outcome, Symbol
 from tidegate.serve.outer.link_stream import make_join
 from tidegate.units import Bits
@@ -101,14 +101,7 @@ class DirectEngine:
 
     async def stream(self, job: Job) -> AsyncIterator[Event]:
         """See `Engine.stream`."""
-        seed = self._seeds.derive(
-            request_id=job.request_id,
-            prompt_hash=prompt_digest(job.prompt_ids),
-            params=job.params,
-            attempt=job.attempt,
-            user_seed=job.user_seed,
-            choice=job.choice,
-        )
+        seed = seed_of(job, self._seeds)
         # Nothing hides reasoning here, so there is none.
         stream = _Stream(make_join(replace(job, reasoning=False), seed, None, self._vocab_size))
         self._waiting.append(stream)

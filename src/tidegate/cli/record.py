@@ -9,8 +9,8 @@ from typing import TextIO, cast
 
 import msgspec
 
-from tidegate.sampling.seed import SeedService, commitment, prompt_digest
-from tidegate.serve.jobs import Delta, Engine, Event, Finished, Job
+from tidegate.sampling.seed import SeedService, commitment
+from tidegate.serve.jobs import Delta, Engine, Event, Finished, Job, seed_of
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -52,14 +52,7 @@ class RecordingEngine:
                 yield event
 
     def _write(self, job: Job, tokens: list[int], bits: int) -> None:
-        seed = self._seeds.derive(
-            request_id=job.request_id,
-            prompt_hash=prompt_digest(job.prompt_ids),
-            params=job.params,
-            attempt=job.attempt,
-            user_seed=job.user_seed,
-            choice=job.choice,
-        )
+        seed = seed_of(job, self._seeds)
         answer = Answer(job.request_id, job.choice, commitment(seed).hex(), tuple(tokens), bits)
         self._file.write(msgspec.json.encode(answer).decode() + "\n")
         self._file.flush()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from tidegate.sampling.params import SamplingParams
+from tidegate.sampling.seed import prompt_digest
 from tidegate.units import Bits
 
 FinishReason = Literal["stop", "length"]
@@ -86,3 +87,30 @@ class Engine(Protocol):
     def healthy(self) -> bool:
         """Whether new jobs are accepted now."""
         ...
+
+
+class Seeds(Protocol):
+    """Where a job's seed comes from; `sampling.seed.SeedService` is one."""
+
+    def derive(
+        self,
+        *,
+        request_id: str,
+        prompt_hash: bytes,
+        params: SamplingParams,
+        attempt: int,
+        user_seed: int | None,
+        choice: int,
+    ) -> bytes: ...
+
+
+def seed_of(job: Job, seeds: Seeds) -> bytes:
+    """The 32-byte seed a job's answer is drawn with."""
+    return seeds.derive(
+        request_id=job.request_id,
+        prompt_hash=prompt_digest(job.prompt_ids),
+        params=job.params,
+        attempt=job.attempt,
+        user_seed=job.user_seed,
+        choice=job.choice,
+    )

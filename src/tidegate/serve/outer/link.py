@@ -12,17 +12,14 @@ import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 import structlog
 
 from tidegate.clock import Clock
 from tidegate.errors import LinkError, NonCanonicalError, TidegateError
 from tidegate.models.port import Model, Tokenizer
-from tidegate.sampling.params import SamplingParams
-from tidegate.sampling.seed import prompt_digest
 from tidegate.serve.finish import Rules
-from tidegate.serve.jobs import Event, Failed, Job, Limits
+from tidegate.serve.jobs import Event, Failed, Job, Limits, Seeds, seed_of
 from tidegate.serve.lockstep import CODER
 from tidegate.serve.outer.link_account import Accounts, Purse, worst_case
 from tidegate.serve.outer.link_follow import Follower
@@ -41,21 +38,6 @@ Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWrite
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 _LONGEST_EXACT = 1 << 16
-
-
-class Seeds(Protocol):
-    """Where a job's seed comes from; `sampling.seed.SeedService` is one."""
-
-    def derive(
-        self,
-        *,
-        request_id: str,
-        prompt_hash: bytes,
-        params: SamplingParams,
-        attempt: int,
-        user_seed: int | None,
-        choice: int,
-    ) -> bytes: ...
 
 
 class LinkEngine:
@@ -124,14 +106,7 @@ class LinkEngine:
             BudgetExceededError: at the first iteration; nothing was charged.
         """
         reasoning = secrets.token_bytes(16) if job.reasoning else None
-        seed = self._seeds.derive(
-            request_id=job.request_id,
-            prompt_hash=prompt_digest(job.prompt_ids),
-            params=job.params,
-            attempt=job.attempt,
-            user_seed=job.user_seed,
-            choice=job.choice,
-        )
+        seed = seed_of(job, self._seeds)
         try:
             join = make_join(job, seed, reasoning, self._weak.vocab_size)
         except InvalidJobError as error:
