@@ -9,8 +9,8 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
-HEADERS = ("noise.h", "select.h", "symbols.h", "coder.h")
-SOURCES = ("noise.c", "select.c", "symbols.c", "coder.c")
+HEADERS = ("noise.h", "select.h", "symbols.h", "coder.h", "freivalds.h")
+SOURCES = ("noise.c", "select.c", "symbols.c", "coder.c", "freivalds.c")
 
 
 def _tables() -> str:
