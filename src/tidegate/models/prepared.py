@@ -47,8 +47,12 @@ TOKENIZER_FILES = frozenset(
 _BYTES_PER_GGUF_BYTE: dict[Dtype, int] = {"bfloat16": 4, "float32": 8}
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a prepared folder holds; `files` maps each name to its SHA-256."""
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a prepared folder holds; `files` maps each name to its SHA-256.
+
+    `root` is `content_hash` of it all, stated where others refer to it: in folders that were
+    converted for the exact engine.
+    """
 
     name: str
     licence: str
@@ -58,6 +62,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source_sha256: str
     made_with: str
     files: dict[str, str]
+    root: str = ""
 
 
 def prepare(
