@@ -1,6 +1,6 @@
 """The numbers that fix a model's architecture, and what the exact engine can run.
 
-Every limit is the point up to which some sum of the specification is provably exact (source: spec/exact.md).
+Every limit is the point up to which some sum of the specification is exact (spec/exact.md).
 """
 
 from __future__ import annotations

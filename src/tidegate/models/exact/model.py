@@ -1,0 +1,122 @@
+"""`port.Model` over the exact engine: any batch, any split, the same bits.
+
+Tokens of all sequences of a call run together, some hundreds at a time, whether they prefill or
+decode: what shares a pass cannot be told from the logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tidegate.models.batch import Batch, check_batch
+from tidegate.models.exact import forward
+from tidegate.models.exact.cache import Cache
+from tidegate.models.exact.ops import Linear, Ops
+from tidegate.models.exact.parameters import Parameters
+from tidegate.models.port import F32Array, ModelInfo
+
+Part = tuple[int, list[int]]
+
+
+class ExactModel:
+    """Runs passes and keeps sequences. `max_context` caps what the shape allows.
+
+    `linear` is where products come from; a recorder may be put in its place between calls.
+    `pass_rows` bounds the tokens that run together, and so the memory a pass takes.
+    """
+
+    exact = True
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        linear: Linear,
+        ops: Ops,
+        *,
+        info: ModelInfo,
+        fingerprint: str,
+        eos_ids: frozenset[int],
+        max_context: int | None = None,
+        pass_rows: int = 256,
+    ) -> None:
+        shape = parameters.shape
+        self.linear = linear
+        self.fingerprint = fingerprint
+        self.eos_ids = eos_ids
+        self.vocab_size = shape.vocab_size
+        self.context_length = min(shape.context_length, max_context or shape.context_length)
+        self._parameters = parameters
+        self._ops = ops
+        self._info = info
+        self._pass_rows = pass_rows
+        self._cache = Cache(ops)
+
+    def describe(self) -> ModelInfo:
+        return self._info
+
+    def forward(self, batch: Batch) -> F32Array:
+        """See `port.Model.forward`."""
+        check_batch(
+            batch,
+            vocab_size=self.vocab_size,
+            context_length=self.context_length,
+            length_of=self._cache.length,
+        )
+        before = {sequence_id: self._cache.length(sequence_id) for sequence_id, _ in batch}
+        done = False
+        try:
+            logits_NV = self._run(batch)
+            done = True
+        finally:
+            if not done:
+                for sequence_id, length in before.items():
+                    self._cache.cut(sequence_id, length)
+        return logits_NV
+
+    def fork(self, sequence_id: int, new_id: int) -> None:
+        """Start `new_id` as a copy of a sequence. Raises ModelError for an unknown or taken id."""
+        self._cache.fork(sequence_id, new_id)
+
+    def drop(self, sequence_id: int) -> None:
+        """Forget a sequence. Raises ModelError for an unknown id."""
+        self._cache.drop(sequence_id)
+
+    def _run(self, batch: Batch) -> F32Array:
+        work = []
+        for sequence_id, tokens in batch:
+            known = 0
+            if not self._cache.length(sequence_id):
+                known = self._cache.start(sequence_id, tokens)
+            work.append((sequence_id, list(tokens[known:])))
+        found = []
+        for parts, last in _passes(work, self._pass_rows):
+            rows = self._cache.rows(parts, last)
+            logits_LV = forward.run(
+                self._parameters, self.linear, self._ops, self._cache.pool, rows
+            )
+            self._cache.commit(parts)
+            found.append(logits_LV)
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+def _passes(work: Sequence[Part], most: int) -> Iterator[tuple[list[Part], list[int]]]:
+    """Cut `work` into passes of at most `most` rows, each with its rows that end a sequence."""
+    parts: list[Part] = []
+    last: list[int] = []
+    size = 0
+    for sequence_id, tokens in work:
+        place = 0
+        while place < len(tokens):
+            piece = tokens[place : place + most - size]
+            parts.append((sequence_id, piece))
+            place += len(piece)
+            size += len(piece)
+            if place == len(tokens):
+                last.append(size - 1)
+            if size == most:
+                yield parts, last
+                parts, last, size = [], [], 0
+    if parts:
+        yield parts, last

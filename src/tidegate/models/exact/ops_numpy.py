@@ -1,0 +1,249 @@
+"""The exact engine in numpy: slow, and meant to be read beside spec/exact.md.
+
+Each line is one correctly rounded operation on float32 or float64, or exact on integers. Products
+of integers go through a float BLAS where every partial sum is below 2**24 or 2**53, hence exact.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.models.exact.ops import (
+    EXP2,
+    LOG2E,
+    LOUDEST,
+    PAGE,
+    QUIET,
+    Channels,
+    Pool,
+    Quantised,
+    Queries,
+    Rows,
+    too_loud,
+)
+from tidegate.models.exact.parameters import Parameters, Tensors, weight_name
+from tidegate.models.exact.shape import Shape
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+
+SPLIT = 1_024
+"""127² · SPLIT < 2**24: float32 sums of so many int8 products are exact in any order."""
+
+
+class NumpyLinear:
+    """Products by the weights, through numpy's float32 BLAS."""
+
+    def __init__(self, shape: Shape, tensors: Tensors) -> None:
+        self._shape = shape
+        self._tensors = tensors
+
+    def begin(self, rows: Rows) -> None:
+        """Nothing to prepare."""
+
+    def multiply(self, layer: int, op: str, q_NK: NDArray[np.int8]) -> I32:
+        """See `ops.Linear.multiply`."""
+        w_OK = self._tensors[weight_name(self._shape, layer, op)]
+        acc_NO = np.zeros((q_NK.shape[0], w_OK.shape[0]), np.int32)
+        for start in range(0, q_NK.shape[1], SPLIT):
+            part = slice(start, start + SPLIT)
+            sums_NO = q_NK[:, part].astype(np.float32) @ w_OK[:, part].T.astype(np.float32)
+            acc_NO += sums_NO.astype(np.int32)
+        return acc_NO
+
+
+class NumpyOps:
+    """`ops.Ops` in numpy."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._shape = parameters.shape
+        self._cos_TR = np.asarray(parameters.cos_TR)
+        self._sin_TR = np.asarray(parameters.sin_TR)
+
+    def pool(self, pages: int) -> Pool:
+        """See `ops.Ops.pool`."""
+        shape = self._shape
+        places = (shape.layers, pages, shape.kv_heads, PAGE)
+        return Pool(
+            keys=np.zeros((*places, shape.head_size), np.int16),
+            key_scales=np.zeros(places, np.float32),
+            values=np.zeros((*places, shape.head_size), np.int16),
+            value_scales=np.zeros(places, np.float32),
+        )
+
+    def grow(self, pool: Pool, pages: int) -> None:
+        """See `ops.Ops.grow`."""
+        more, have = self.pool(pages), pool.pages
+        for name in ("keys", "key_scales", "values", "value_scales"):
+            getattr(more, name)[:, :have] = getattr(pool, name)
+            setattr(pool, name, getattr(more, name))
+
+    def copy_page(self, pool: Pool, source: int, target: int) -> None:
+        """See `ops.Ops.copy_page`."""
+        for block in (pool.keys, pool.key_scales, pool.values, pool.value_scales):
+            block[:, target] = block[:, source]
+
+    def embed(self, q_ND: NDArray[Any], scale_N: F32) -> F32:
+        """See `ops.Ops.embed`."""
+        return q_ND.astype(np.float32) * scale_N[:, None]
+
+    def normalise(self, h_ND: F32, gain_D: F32) -> Quantised:
+        """See `ops.Ops.normalise`."""
+        largest_N = _loudness(h_ND)
+        exponent_N = np.where(largest_N < QUIET, 0, np.frexp(largest_N)[1] - 1)
+        q_ND = np.rint(np.ldexp(h_ND, (22 - exponent_N)[:, None])).astype(np.int64)
+        q_ND[largest_N < QUIET] = 0
+        sum_N = (q_ND * q_ND).sum(axis=1)
+        mean_N = sum_N.astype(np.float64) / np.float64(self._shape.width)
+        square_N = np.ldexp(mean_N, 2 * (exponent_N - 22)) + np.float64(self._shape.eps)
+        inverse_N = (np.float64(1) / np.sqrt(square_N)).astype(np.float32)
+        return Quantised(*_quantise(h_ND * inverse_N[:, None] * gain_D, 127, np.int8))
+
+    def append(
+        self, acc_NO: I32, scale_N: F32, qkv: Channels, rows: Rows, pool: Pool, layer: int
+    ) -> Queries:
+        """See `ops.Ops.append`."""
+        shape = self._shape
+        y_NO = _dequantise(acc_NO, scale_N, qkv)
+        y_NHD = y_NO.reshape(-1, shape.heads + 2 * shape.kv_heads, shape.head_size)
+        rotated = slice(0, shape.heads + shape.kv_heads)
+        y_NHD[:, rotated] = self._rotate(y_NHD[:, rotated], rows.position_N)
+        q_NHD, scale_NH = _quantise(y_NHD, 4095, np.int16)
+        page_N = rows.tables_SP[rows.sequence_N, rows.position_N // PAGE]
+        slot_N = rows.position_N % PAGE
+        keys = slice(shape.heads, shape.heads + shape.kv_heads)
+        values = slice(shape.heads + shape.kv_heads, None)
+        pool.keys[layer, page_N, :, slot_N] = q_NHD[:, keys]
+        pool.key_scales[layer, page_N, :, slot_N] = scale_NH[:, keys]
+        pool.values[layer, page_N, :, slot_N] = q_NHD[:, values]
+        pool.value_scales[layer, page_N, :, slot_N] = scale_NH[:, values]
+        return Queries(q_NHD[:, : shape.heads], scale_NH[:, : shape.heads])
+
+    def _rotate(self, x_NHD: F32, position_N: I32) -> F32:
+        half = self._shape.head_size // 2
+        cos_N1R = self._cos_TR[position_N][:, None]
+        sin_N1R = self._sin_TR[position_N][:, None]
+        one, two = x_NHD[..., :half], x_NHD[..., half:]
+        return np.concatenate(
+            [one * cos_N1R - two * sin_N1R, two * cos_N1R + one * sin_N1R], axis=-1
+        )
+
+    def attend(self, queries: Queries, rows: Rows, pool: Pool, layer: int) -> Quantised:
+        """See `ops.Ops.attend`."""
+        shape = self._shape
+        out_NHD = np.empty(queries.q.shape, np.float32)
+        for row, sequence in enumerate(rows.sequence_N):
+            length = int(rows.position_N[row]) + 1
+            pages = rows.tables_SP[sequence, : -(-length // PAGE)]
+
+            def read(block_PHTx: NDArray[Any], pages: I32 = pages, length: int = length) -> Any:
+                """Of one sequence: heads, positions, and the head's numbers if there are any."""
+                chosen = block_PHTx[pages].swapaxes(0, 1)
+                return chosen.reshape(shape.kv_heads, -1, *chosen.shape[3:])[:, :length]
+
+            out_NHD[row] = self._attend_row(
+                queries.q[row],
+                queries.scale[row],
+                read(pool.keys[layer]),
+                read(pool.key_scales[layer]),
+                read(pool.values[layer]),
+                read(pool.value_scales[layer]),
+            )
+        return Quantised(*_quantise(out_NHD.reshape(out_NHD.shape[0], -1), 127, np.int8))
+
+    def _attend_row(
+        self,
+        q_HD: NDArray[np.int16],
+        scale_H: F32,
+        keys_GTD: NDArray[np.int16],
+        key_scales_GT: F32,
+        values_GTD: NDArray[np.int16],
+        value_scales_GT: F32,
+    ) -> F32:
+        """One token's heads; G key heads serve H/G queries each."""
+        size = self._shape.head_size
+        q_GHD = q_HD.reshape(self._shape.kv_heads, -1, size).astype(np.float64)
+        acc_GHT = q_GHD @ keys_GTD.swapaxes(1, 2).astype(np.float64)
+        unit = np.float32(np.float64(1.4426950408889634) / np.sqrt(np.float64(size)))
+        scale_GH1 = (scale_H * unit).reshape(self._shape.kv_heads, -1, 1)
+        z_GHT = acc_GHT.astype(np.float32) * scale_GH1 * key_scales_GT[:, None]
+        e_GHT = exp2(z_GHT - z_GHT.max(axis=-1, keepdims=True))
+        p_GHT = np.rint(e_GHT * np.float32(2**24)).astype(np.int64)
+        total_GH1 = p_GHT.sum(axis=-1, keepdims=True).astype(np.float32)
+        a_GHT = e_GHT * value_scales_GT[:, None]
+        largest_GH1 = a_GHT.max(axis=-1, keepdims=True)
+        quiet_GH1 = largest_GH1 < QUIET
+        safe_GH1 = np.where(quiet_GH1, np.float32(1), largest_GH1)
+        b_GHT = np.rint(a_GHT * (np.float32(32767) / safe_GH1)).astype(np.float64)
+        sum_GHD = (b_GHT @ values_GTD.astype(np.float64)).astype(np.float32)
+        back_GH1 = (safe_GH1 / np.float32(32767)) * (np.float32(2**24) / total_GH1)
+        out_GHD = np.where(quiet_GH1, np.float32(0), sum_GHD * back_GH1)
+        return out_GHD.reshape(-1, size)
+
+    def add(self, h_ND: F32, acc_ND: I32, scale_N: F32, channels: Channels) -> F32:
+        """See `ops.Ops.add`."""
+        return h_ND + _dequantise(acc_ND, scale_N, channels)
+
+    def gate(self, acc_NO: I32, scale_N: F32, gate_up: Channels) -> Quantised:
+        """See `ops.Ops.gate`."""
+        y_NO = _dequantise(acc_NO, scale_N, gate_up)
+        gate_NF, up_NF = np.split(y_NO, 2, axis=1)
+        with np.errstate(over="ignore"):  # an infinity is refused by the next line
+            m_NF = silu(gate_NF) * up_NF
+        return Quantised(*_quantise(m_NF, 127, np.int8))
+
+    def take(self, h_ND: F32, last_L: I32) -> F32:
+        """See `ops.Ops.take`."""
+        return h_ND[last_L]
+
+    def logits(self, acc_LV: I32, scale_L: F32, head: Channels) -> F32:
+        """See `ops.Ops.logits`."""
+        logits_LV = _dequantise(acc_LV, scale_L, head)
+        _loudness(logits_LV)
+        return logits_LV
+
+
+def exp2(t: F32) -> F32:
+    """2**t for t ≤ 0, with t below -100 taken for -100."""
+    t = np.maximum(t, np.float32(-100))
+    n = np.rint(t)
+    f = t - n
+    p = np.full_like(f, EXP2[-1])
+    for coefficient in EXP2[-2::-1]:
+        p = p * f + coefficient
+    result: F32 = np.ldexp(p, n.astype(np.int32))
+    return result
+
+
+def silu(g: F32) -> F32:
+    """g / (1 + exp(-g))."""
+    e = exp2(-(np.abs(g) * LOG2E))
+    result: F32 = g * (np.where(g >= 0, np.float32(1), e) / (np.float32(1) + e))
+    return result
+
+
+def _loudness(x: F32) -> F32:
+    """The largest magnitude of each row (last axis). Raises ModelError if it is out of range."""
+    largest: F32 = np.abs(x).max(axis=-1)
+    # Written so that NaN fails too.
+    if not (largest <= LOUDEST).all():
+        raise too_loud()
+    return largest
+
+
+def _quantise(x: F32, steps: int, dtype: Any) -> tuple[NDArray[Any], F32]:
+    """Rows (last axis) as integers within ±steps, and the scale of each."""
+    largest = _loudness(x)
+    quiet = largest < QUIET
+    reciprocal = np.float32(steps) / np.where(quiet, np.float32(1), largest)
+    q = np.clip(np.rint(x * reciprocal[..., None]), -steps, steps).astype(dtype)
+    q[quiet] = 0
+    return q, np.where(quiet, np.float32(0), largest / np.float32(steps))
+
+
+def _dequantise(acc_NO: I32, scale_N: F32, channels: Channels) -> F32:
+    y_NO: F32 = acc_NO.astype(np.float32) * scale_N[:, None] * channels.scale
+    return y_NO if channels.bias is None else y_NO + channels.bias
