@@ -17,6 +17,7 @@ from tidegate.clock import SystemClock
 from tidegate.errors import BudgetExceededError, ModelError
 from tidegate.models.port import F32Array, ModelInfo
 from tidegate.sampling.filters import process_logits
+from tidegate.sampling.finish import Limits
 from tidegate.sampling.gumbel import greedy, sample
 from tidegate.sampling.params import SamplingParams
 from tidegate.sampling.seed import SeedService, prompt_digest, sub_seed
@@ -24,7 +25,7 @@ from tidegate.serve.inner.engine import InnerEngine
 from tidegate.serve.inner.generate import Scorer, by_likelihood
 from tidegate.serve.inner.reasoning import ReasoningStore, Thinking, credential_digest
 from tidegate.serve.inner.server import InnerServer, LifetimeAllowance
-from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job, Limits
+from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job
 from tidegate.serve.outer.link import LinkEngine
 from tidegate.serve.outer.link_settings import LinkSettings
 from tidegate.serve.schedule import PullPolicy

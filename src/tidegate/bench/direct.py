@@ -16,11 +16,11 @@ import msgspec
 
 from tidegate.coding.upload import ABORT
 from tidegate.models.port import F32Array, Model, ModelInfo, Tokenizer
+from tidegate.sampling.finish import Limits, Rules
 from tidegate.sampling.seed import SeedService
-from tidegate.serve.finish import Rules
 from tidegate.serve.inner.generate import Generator
 from tidegate.serve.inner.reasoning import ReasoningStore
-from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job, Limits, seed_of
+from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job, seed_of
 from tidegate.serve.lockstep import Lane, LaneKey, Lockstep, Outcome, Symbol
 from tidegate.serve.outer.link_stream import make_join
 from tidegate.units import Bits

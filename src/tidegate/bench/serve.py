@@ -18,8 +18,9 @@ from openai import AsyncOpenAI, OpenAIError
 
 from tidegate.bench.prompts import Prompt
 from tidegate.errors import TidegateError
+from tidegate.sampling.finish import Limits
 from tidegate.sampling.params import SamplingParams
-from tidegate.serve.jobs import Engine, Failed, Finished, Job, Limits
+from tidegate.serve.jobs import Engine, Failed, Finished, Job
 from tidegate.serve.outer.link_settings import LinkTotals
 
 Progress = Callable[[str, int, int], None]

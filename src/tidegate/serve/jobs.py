@@ -8,22 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
+from tidegate.sampling.finish import FinishReason, Limits
 from tidegate.sampling.params import SamplingParams
 from tidegate.sampling.seed import prompt_digest
 from tidegate.units import Bits
-
-FinishReason = Literal["stop", "length"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """When a stream ends; both halves evaluate it on the same tokens."""
-
-    max_tokens: int
-    stop: tuple[str, ...] = ()
-    ignore_eos: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,10 +17,9 @@ from tidegate.coding.upload import ABORT
 from tidegate.errors import EngineError, ProtocolViolationError, TidegateError
 from tidegate.models.port import F32Array, Model
 from tidegate.sampling.filters import PenaltyState, needs_penalties, shift_logits
+from tidegate.sampling.finish import FinishReason, Limits, Progress, Rules, decide
 from tidegate.sampling.gumbel import Noise
 from tidegate.sampling.seed import sub_seed
-from tidegate.serve.finish import Progress, Rules, decide
-from tidegate.serve.jobs import FinishReason, Limits
 from tidegate.wire.messages import Join, Step
 
 CODER: Final = "tidegate-coder-1"

@@ -9,7 +9,8 @@ import pytest
 from link_world import QUICK, World, job
 
 from tidegate.ledger import CLOSE_BITS
-from tidegate.serve.jobs import Failed, Limits
+from tidegate.sampling.finish import Limits
+from tidegate.serve.jobs import Failed
 from tidegate.serve.outer.link_settings import LinkSettings
 from tidegate.serve.schedule import PullPolicy
 from tidegate.units import Seconds

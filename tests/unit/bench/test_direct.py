@@ -8,10 +8,11 @@ from link_world import Answer, TableModel, TableTokenizer, World, job, same
 
 from tidegate.bench.direct import DirectEngine
 from tidegate.clock import SystemClock
+from tidegate.sampling.finish import Limits
 from tidegate.sampling.params import SamplingParams
 from tidegate.sampling.seed import SeedService
 from tidegate.serve.inner.reasoning import ReasoningStore
-from tidegate.serve.jobs import Failed, Finished, Job, Limits
+from tidegate.serve.jobs import Failed, Finished, Job
 
 JOBS = [
     *(job(number) for number in range(9)),

@@ -5,9 +5,10 @@ from contextlib import aclosing
 from pathlib import Path
 
 from tidegate.cli.record import RecordingEngine, read
+from tidegate.sampling.finish import Limits
 from tidegate.sampling.params import SamplingParams
 from tidegate.sampling.seed import SeedService, commitment, prompt_digest
-from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job, Limits
+from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job
 from tidegate.units import Bits
 
 SEEDS = SeedService(b"a key of sixteen bytes at least")

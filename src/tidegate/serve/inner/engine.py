@@ -15,10 +15,9 @@ from tidegate.coding.candidates import Candidates
 from tidegate.coding.upload import ABORT, UploadEncoder
 from tidegate.errors import ConfigError, LinkError, ProtocolViolationError
 from tidegate.models.port import Model, Tokenizer
-from tidegate.serve.finish import Rules
+from tidegate.sampling.finish import Limits, Rules
 from tidegate.serve.inner.generate import Generator, Scorer, by_likelihood
 from tidegate.serve.inner.reasoning import ReasoningStore, Thinking
-from tidegate.serve.jobs import Limits
 from tidegate.serve.lockstep import CODER, WAIT, Lane, Lockstep, Ready, Symbol
 from tidegate.units import MicroBits
 from tidegate.wire.messages import PROTOCOL_VERSION, Echo, Hello, Resume, Step

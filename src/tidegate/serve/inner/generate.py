@@ -20,9 +20,9 @@ from tidegate.coding.upload import ABORT
 from tidegate.errors import ModelError
 from tidegate.models.port import F32Array, Model
 from tidegate.sampling.filters import PenaltyState, mask_scores, needs_penalties, shift_logits
+from tidegate.sampling.finish import Progress, decide
 from tidegate.sampling.gumbel import Noise
 from tidegate.sampling.seed import sub_seed
-from tidegate.serve.finish import Progress, decide
 from tidegate.serve.inner.reasoning import ReasoningStore, Thinking
 from tidegate.serve.lockstep import MODEL_FAILURES, WAIT, Lane, LaneKey, Ready, Symbol
 

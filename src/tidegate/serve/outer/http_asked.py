@@ -10,7 +10,8 @@ from tidegate.errors import TidegateError
 from tidegate.openai_api.errors import invalid
 from tidegate.openai_api.requests import Caps, Options, fit, parse_chat, parse_completion
 from tidegate.openai_api.responses import ChatShape, CompletionShape, Shape, Stamp
-from tidegate.serve.jobs import Job, Limits
+from tidegate.sampling.finish import Limits
+from tidegate.serve.jobs import Job
 
 ShapeMaker = Callable[[Stamp, bool], Shape]
 

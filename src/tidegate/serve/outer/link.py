@@ -18,8 +18,8 @@ import structlog
 from tidegate.clock import Clock
 from tidegate.errors import LinkError, NonCanonicalError, TidegateError
 from tidegate.models.port import Model, Tokenizer
-from tidegate.serve.finish import Rules
-from tidegate.serve.jobs import Event, Failed, Job, Limits, Seeds, seed_of
+from tidegate.sampling.finish import Limits, Rules
+from tidegate.serve.jobs import Event, Failed, Job, Seeds, seed_of
 from tidegate.serve.lockstep import CODER
 from tidegate.serve.outer.link_account import Accounts, Purse, worst_case
 from tidegate.serve.outer.link_follow import Follower

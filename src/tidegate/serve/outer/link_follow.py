@@ -14,8 +14,7 @@ from typing import Final
 from tidegate.coding.candidates import Candidates
 from tidegate.coding.upload import ABORT, UploadDecoder
 from tidegate.models.port import Model
-from tidegate.serve.finish import Rules
-from tidegate.serve.jobs import FinishReason
+from tidegate.sampling.finish import FinishReason, Rules
 from tidegate.serve.lockstep import WAIT, Lane, LaneKey, Lockstep, Ready, Symbol
 from tidegate.units import Bits, MicroBits
 from tidegate.wire.connection import Frame

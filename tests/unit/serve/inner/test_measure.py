@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from link_world import VOCABULARY, TableModel, TableTokenizer, job
 
+from tidegate.sampling.finish import Rules
 from tidegate.sampling.params import SamplingParams
 from tidegate.sampling.seed import commitment
-from tidegate.serve.finish import Rules
 from tidegate.serve.inner.generate import TRACKS
 from tidegate.serve.inner.measure import SHARPNESS, Measurer, Row, read
 from tidegate.serve.lockstep import Lane, LaneKey

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from link_world import EOS, QUICK, REVIEWER, VOCABULARY, Answer, World, job, same
 
 from tidegate.errors import BudgetExceededError
+from tidegate.sampling.finish import Limits
 from tidegate.sampling.params import SamplingParams
 from tidegate.serve.inner.generate import Draft
 from tidegate.serve.inner.reasoning import ReviewRefusedError, Thinking
-from tidegate.serve.jobs import Failed, Finished, Limits
+from tidegate.serve.jobs import Failed, Finished
 from tidegate.serve.outer.link_account import SLICE
 from tidegate.serve.outer.link_settings import LinkSettings
 from tidegate.serve.schedule import PullPolicy

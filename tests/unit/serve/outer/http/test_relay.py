@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.clock import ManualClock
+from tidegate.sampling.finish import Limits
 from tidegate.sampling.params import SamplingParams
-from tidegate.serve.jobs import Delta, Event, Finished, Job, Limits
+from tidegate.serve.jobs import Delta, Event, Finished, Job
 from tidegate.serve.outer.http_relay import Relay
 from tidegate.serve.outer.http_settings import HttpSettings
 from tidegate.serve.telemetry import Metrics, make_logger

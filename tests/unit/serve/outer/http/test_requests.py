@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tidegate.errors import BudgetExceededError, LedgerError, ModelError, TidegateError
+from tidegate.sampling.finish import Limits
 from tidegate.sampling.params import SamplingParams
-from tidegate.serve.jobs import Job, Limits
+from tidegate.serve.jobs import Job
 from tidegate.units import Seconds
 
 CHAT = "/v1/chat/completions"

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.serve.finish import Progress, Rules, decide
-from tidegate.serve.jobs import Limits
+from tidegate.sampling.finish import Limits, Progress, Rules, decide
 
 END = 256
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from tidegate.serve.jobs import FinishReason, Limits
+FinishReason = Literal["stop", "length"]
 
 Detokenise = Callable[[Sequence[int]], str]
 """Text of token ids; an unfinished UTF-8 sequence at the end becomes U+FFFD."""
@@ -24,6 +25,15 @@ _MAX_GARBAGE = 32
 """Tokens after which bytes that never become a character are shown as they are."""
 _OVERLAP = 2
 """Tokens kept when the window moves on, so that the next ones are decoded in their context."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When a stream ends; both halves evaluate it on the same tokens."""
+
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
 
 
 @dataclass(frozen=True, slots=True)
