@@ -154,7 +154,7 @@ class _Pull:
 class UploadDecoder:
     """Turns frames into symbols and replays an encoder over them. One per link, on the outer side.
 
-    Call order per step: `get_*` for each active stream in ascending slot order, then `end_step`.
+    Call order per step: `get_*` for each active stream in the order of the step, then `end_step`.
     `pull` is called when a pull is sent, `receive` when its answer arrives, in the same order.
     """
 

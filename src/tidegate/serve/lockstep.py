@@ -22,7 +22,7 @@ from tidegate.sampling.gumbel import Noise
 from tidegate.sampling.seed import sub_seed
 from tidegate.wire.messages import Join, Step
 
-CODER: Final = "tidegate-coder-1"
+CODER: Final = "tidegate-coder-2"
 """Names the coder and the symbol order in `Hello`; changes whenever a bit of the upload would."""
 
 WAIT: Final = -2
@@ -137,13 +137,17 @@ class Lockstep:
         self._slots = slots
         self._echo = echo
         self._lanes: dict[int, Lane] = {}
+        self._order: tuple[Lane, ...] = ()
         self._past: dict[int, tuple[_Memory, ...]] = {}
         self._next = 0
         self._exact_until = 0
         self._hash = hashlib.blake2b(digest_size=16)
 
     def open(self, step: Step) -> tuple[Lane, ...]:
-        """Apply cancels and joins; return the streams of this step, slots ascending.
+        """Apply cancels and joins; return the streams of this step in the order they are coded.
+
+        Those with nothing said yet come first, since somebody waits for their first token; slots
+        ascending among them and among the others.
 
         Raises:
             ProtocolViolationError: a slot is taken or out of range, or a join names a token outside
@@ -165,10 +169,12 @@ class Lockstep:
             self._lanes = dict(sorted(self._lanes.items()))
         if self._echo:
             self._hash = hashlib.blake2b(step.number.to_bytes(8, "big"), digest_size=16)
-        return tuple(self._lanes.values())
+        lanes = self._lanes.values()
+        self._order = tuple(sorted(lanes, key=lambda lane: (bool(lane.tokens), lane.key.slot)))
+        return self._order
 
     def predict(self, step: int) -> tuple[Candidates | None, ...]:
-        """For each stream of step number `step`, what the weak model expects; None while it waits.
+        """For each stream of `open(step)`, what the weak model expects; None while it waits.
 
         One forward call of the weak model for all. A stream too long for it goes without.
 
@@ -192,8 +198,8 @@ class Lockstep:
         tables = tuple(
             None
             if lane.waiting
-            else known.get(slot) or no_candidates(lane.params.temperature == 0.0)
-            for slot, lane in self._lanes.items()
+            else known.get(lane.key.slot) or no_candidates(lane.params.temperature == 0.0)
+            for lane in self._order
         )
         if self._echo:
             self._absorb(tables)
@@ -283,10 +289,10 @@ class Lockstep:
         )
 
     def _absorb(self, tables: Sequence[Candidates | None]) -> None:
-        for slot, table in zip(self._lanes, tables, strict=True):
+        for lane, table in zip(self._order, tables, strict=True):
             if table is None:
                 continue
-            self._hash.update(slot.to_bytes(2, "big") + len(table.ids).to_bytes(2, "big"))
+            self._hash.update(lane.key.slot.to_bytes(2, "big") + len(table.ids).to_bytes(2, "big"))
             self._hash.update(table.ids.tobytes())
             self._hash.update(table.gaps.tobytes())
             self._hash.update(table.falls.tobytes())

@@ -27,6 +27,7 @@ _FIRST_VARIANCE = 9.0
 
 
 _DELAY = Seconds(0.25)
+_LEAD = Seconds(0.05)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +36,16 @@ class PullPolicy:
 
     `sizes`: frame sizes in bytes, ascending. `delay`: how long a symbol may wait for others to fill
     its frame, and at least `delay_steps` steps; symbols that only say "wait" wait `idle_factor`
-    times as long. `ahead`: steps granted after a pull that is not answered yet, so that the inner
-    half is never idle. `window`: steps granted and not yet decoded, at most.
+    times as long. `lead`: how much work the inner half is given after a pull that is not answered
+    yet, so that it is not idle for the link's round trip; at most `ahead` steps. New streams wait
+    for that work. `window`: steps granted and not yet decoded, at most.
     """
 
-    sizes: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
+    sizes: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
     delay: Seconds = _DELAY
     delay_steps: int = 4
     idle_factor: int = 4
+    lead: Seconds = _LEAD
     ahead: int = 2
     window: int = 64
 
@@ -74,21 +77,26 @@ class Forecast:
         self._unsure = 0
         self._uncovered = 0.0
         self._speaking = 0
-        self._urgent = False
+        self._firsts = 0
 
     @property
     def bits(self) -> float:
         """Bits that a frame could carry at the end of the schedule, as far as can be told."""
         return self._bits
 
-    def granted(self, step: int, *, speaking: int, first: bool) -> None:
+    @property
+    def ahead(self) -> int:
+        """Steps to grant after a pull that is not answered yet."""
+        return sum(n * self.step_time <= self.policy.lead for n in range(1, self.policy.ahead + 1))
+
+    def granted(self, step: int, *, speaking: int, firsts: int) -> None:
         """Step `step` was granted, at which so many streams say a token and the others wait;
-        `first` if a stream's first token is among them."""
+        `firsts` of them say their first one."""
         self._ahead.append(_Granted(step, speaking))
         self._speaking = speaking
+        self._firsts = firsts
         self._grow(speaking)
         self._uncovered += 1.0 if speaking else 1.0 / self.policy.idle_factor
-        self._urgent = self._urgent or first
 
     def pulled(self, size: int) -> None:
         """A pull was placed after the last granted step."""
@@ -97,7 +105,7 @@ class Forecast:
         self._pulls += 1
         if flushed:
             self._uncovered = 0.0
-            self._urgent = False
+            self._firsts = 0
         else:
             left = (self._bits + LAG_BITS) / max(1.0, self._mean * self._speaking)
             self._uncovered = min(self._uncovered, left)
@@ -132,16 +140,19 @@ class Forecast:
     def next_pull(self, *, stalled: bool) -> int | None:
         """The size of the pull to place now, or None. `stalled`: nothing else will happen."""
         policy = self.policy
-        usual = self._mean * self._speaking
-        size = max((s for s in policy.sizes if 8 * s <= usual), default=policy.sizes[0])
         margin = 2.0 * math.sqrt(self._variance * self._unsure)
-        if self._bits >= 8 * size + margin:
+        size = max((s for s in policy.sizes if 8 * s <= self._bits - margin), default=0)
+        if size:
             return size
+        # First tokens are coded first in their step: what comes after pushes them out if it is
+        # more than stays inside.
+        behind = self._mean * (self._speaking - self._firsts)
+        urgent = self._firsts > 0 and behind < LAG_BITS + margin
         # Where frames fill by themselves every other step, hurrying gains a step and costs a frame.
-        flowing = 2 * usual >= 8 * policy.sizes[0]
-        late = self._uncovered >= policy.delay_steps
+        flowing = 2 * self._mean * self._speaking >= 8 * policy.sizes[0]
+        late = not flowing and self._uncovered >= policy.delay_steps
         late = late and self._uncovered * self.step_time >= policy.delay
-        if stalled or ((late or self._urgent) and not flowing):
+        if stalled or late or urgent:
             needed = max(0.0, self._bits) + LAG_BITS + margin / 2
             return next((s for s in policy.sizes if 8 * s >= needed), policy.sizes[-1])
         return None

@@ -128,7 +128,7 @@ class Generator:
         self._alive: set[int] = set()
 
     def step(self, lanes: Sequence[Lane]) -> tuple[Symbol, ...]:
-        """One decode step of `lanes` (slots ascending): what each says. New lanes are prefilled."""
+        """One decode step of `lanes`: what each says, in their order. New lanes are prefilled."""
         for lane in lanes:
             source = self._sources.get(lane.key)
             if source is None:
@@ -138,6 +138,7 @@ class Generator:
                 source.adopt(lane)
         sources = [self._sources[lane.key] for lane in lanes]
         fed = [track for source in sources for track in self._to_feed(source)]
+        fed.sort(key=lambda track: track.sequence)
         logits = self._forward(fed) if fed else {}
         for source in sources:
             self._push(source, logits)

@@ -199,8 +199,7 @@ class Session:
                 return
 
     def _may_grant(self) -> bool:
-        policy = self._settings.policy
-        if self._next - self._decoded >= policy.window:
+        if self._next - self._decoded >= self._settings.policy.window:
             return False
         if self._next - self.released >= MAX_UNSETTLED // 2:
             return False
@@ -213,7 +212,7 @@ class Session:
         if self._settings.pace is not None:
             return self._forecast.bits < 16 * self._settings.pace_bytes
         after = self._owed.oldest_after()
-        return after is None or self._next - 1 - after < policy.ahead
+        return after is None or self._next - 1 - after < self._forecast.ahead
 
     def _grant(self) -> None:
         leaving = tuple(stream for stream in self._live.values() if stream.cancelled)
@@ -247,13 +246,13 @@ class Session:
     def _schedule(self, step: Step) -> None:
         self._send(step)
         self._hand_over(step)
-        speaking, first = 0, False
+        speaking, firsts = 0, 0
         for stream in self._live.values():
             if not (stream.waiting or stream.spoken):
                 speaking += 1
-                first = first or not stream.granted
+                firsts += not stream.granted
                 stream.granted += 1
-        self._forecast.granted(step.number, speaking=speaking, first=first)
+        self._forecast.granted(step.number, speaking=speaking, firsts=firsts)
 
     def _pull(self, size: int) -> None:
         self._accounts.cover(bits_of(size), self._payers())
@@ -308,8 +307,9 @@ class Session:
         if self._heard is not None and owed.after > self._heard[1]:
             took = (now - self._heard[0]) / (owed.after - self._heard[1])
             self._forecast.timed(Seconds(took))
-        # What comes next is timed from here only if the inner half goes on without us.
-        self._heard = (now, owed.after) if self._next - 1 > owed.after else None
+        # What comes next is timed from here only if the inner half goes on at once.
+        goes_on = self._next - 1 > owed.after or self._may_grant()
+        self._heard = (now, owed.after) if goes_on else None
         if self.hello.echo:
             self._release(owed.echoed)
 
