@@ -43,7 +43,7 @@ def coding(
     pair: Annotated[str, typer.Option(help="smollm2 or qwen (the real pair).")] = "qwen",
     prompts: Prompts = None,
     count: Annotated[int, typer.Option(min=1, help="How many prompts.")] = 500,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 48,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 52,
     temperature: Annotated[
         list[float] | None, typer.Option(help="Sampling temperatures; default 0, 0.7 and 1.")
     ] = None,
