@@ -19,13 +19,11 @@ from tidegate.clock import SystemClock
 from tidegate.config import Caps, Settings
 from tidegate.errors import ConfigError
 from tidegate.ledger import Budget, Budgets, Ledger, Rolling, SqliteStore, profile
+from tidegate.ledger.entries import OWN_PRINCIPAL
 from tidegate.ledger.profiles import DAY, HOUR
 from tidegate.serve.telemetry import make_logger
 
 _SECRET_BYTES = 32
-
-OWN_PRINCIPAL = "link"
-"""Who pays for what no stream can be charged with; the inner half's only account."""
 
 
 def secret_bytes(path: Path) -> bytes:

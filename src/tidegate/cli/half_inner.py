@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 
 from tidegate.cli import parts
-from tidegate.cli.ground import OWN_PRINCIPAL, budgets_of, host_port, open_ledger, secret_bytes
+from tidegate.cli.ground import budgets_of, host_port, open_ledger, secret_bytes
 from tidegate.cli.purse import LedgerAllowance
 from tidegate.clock import SystemClock
 from tidegate.config import Inner, Settings
 from tidegate.errors import ConfigError
 from tidegate.ledger.budgets import edge_between
+from tidegate.ledger.entries import OWN_PRINCIPAL
 from tidegate.models.port import Tokenizer
 from tidegate.serve.inner.engine import InnerEngine
 from tidegate.serve.inner.measure import Measurer

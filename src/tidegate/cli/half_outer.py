@@ -11,7 +11,6 @@ import uvicorn
 
 from tidegate.cli import parts
 from tidegate.cli.ground import (
-    OWN_PRINCIPAL,
     budgets_of,
     host_port,
     log_stream,
@@ -25,6 +24,7 @@ from tidegate.config import Settings
 from tidegate.errors import BudgetExceededError, ConfigError
 from tidegate.ledger import CLOSE_BITS, Ledger
 from tidegate.ledger.budgets import edge_between, edges_along
+from tidegate.ledger.entries import OWN_PRINCIPAL
 from tidegate.models.port import Model, Tokenizer
 from tidegate.sampling.seed import SeedService
 from tidegate.serve.jobs import Engine

@@ -13,11 +13,12 @@ import typer
 from rich.console import Console
 
 from tidegate.cli import parts
-from tidegate.cli.ground import OWN_PRINCIPAL, log_as_json, log_stream, secret_bytes
+from tidegate.cli.ground import log_as_json, log_stream, secret_bytes
 from tidegate.cli.progress import bars
 from tidegate.cli.servers import Servers
 from tidegate.config import Settings, load
 from tidegate.errors import ConfigError
+from tidegate.ledger.entries import OWN_PRINCIPAL
 
 app = typer.Typer(
     rich_markup_mode="markdown",

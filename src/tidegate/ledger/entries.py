@@ -16,6 +16,9 @@ from tidegate.units import Bits
 CLOSE_BITS = Bits(64)
 """Charged for each close of the link by the inner half (ADR 0001, rule 8)."""
 
+OWN_PRINCIPAL = "link"
+"""Who pays for what no stream can be charged with; the inner half's only account."""
+
 GENESIS = hashlib.sha256(b"tidegate ledger v1").digest()
 """The chain's head before the first entry."""
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from tidegate.coding.upload import MAX_TOKEN_BITS
-from tidegate.ledger.entries import CLOSE_BITS
+from tidegate.ledger.entries import CLOSE_BITS, OWN_PRINCIPAL
 from tidegate.ledger.split import apportion
 from tidegate.serve.jobs import Job
 from tidegate.units import Bits, MicroBits
@@ -25,9 +25,6 @@ WAIT_BITS: Final = 8
 
 SLICE: Final = 4096
 """Bits reserved at a time: an answer of a thousand tokens at four bits each."""
-
-OWN_PRINCIPAL: Final = "link"
-"""Who pays for what no stream can be charged with."""
 
 
 class Purse(Protocol):
