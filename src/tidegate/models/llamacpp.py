@@ -165,8 +165,8 @@ def load(
 ) -> LlamaCppModel:
     """Open a GGUF file. Raises ModelError.
 
-    `cells` bounds the tokens of all sequences together, `sequences` how many run at once: by default
-    as many as the inner half drafts.
+    `cells` bounds the tokens of all sequences together, `sequences` how many run at once: by
+    default as many as the inner half drafts.
     """
     if not 1 <= sequences <= _LONGEST_SEQUENCE_LIST:
         raise ModelError(f"llama.cpp runs 1 to {_LONGEST_SEQUENCE_LIST} sequences at once")
