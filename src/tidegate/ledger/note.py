@@ -85,9 +85,19 @@ class Signer:
         """
         if checkpoint.origin != self.name:
             raise CheckpointError("A log signs its own checkpoints only.")
-        text = checkpoint.text()
+        return self.sign_text(checkpoint.text())
+
+    def sign_text(self, text: str) -> str:
+        """The signed note for any text of whole lines without control characters.
+
+        Raises:
+            CheckpointError: the text could not be read back from the note.
+        """
         signature = self.verifier.key_id + self._key.sign(text.encode())
-        return f"{text}\n{_DASH}{self.name} {_b64(signature)}\n"
+        note = f"{text}\n{_DASH}{self.name} {_b64(signature)}\n"
+        if self.verifier.open_text(note) != text:
+            raise CheckpointError("Only whole lines can be signed.")
+        return note
 
 
 @dataclass(frozen=True, slots=True)

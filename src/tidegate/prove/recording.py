@@ -1,0 +1,160 @@
+"""The prover's side of a trace: keeps the engine's integer products while an answer is generated.
+
+A recorder stands in the engine's `Linear` port and hands every product on. What it keeps of a
+sequence leaves it in blocks, each as soon as its last position has run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tidegate.errors import EngineError
+from tidegate.models.exact.ops import Linear, Rows
+from tidegate.models.exact.shape import HEAD, Shape
+from tidegate.prove.trace import (
+    BLOCK,
+    Block,
+    I32Array,
+    Layout,
+    block_hashes,
+    position_leaf,
+    split,
+    trace_root,
+)
+
+Sink = Callable[[bytes | bytearray, list[list[bytes]]], None]
+"""Takes one block: its rows as they are stored, and the hashes of each of its positions."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A block that is being filled."""
+
+    block: Block
+    raw: bytearray
+    parts: list[I32Array]
+
+
+class Recording:
+    """One sequence's trace in the making; `root` once it is finished."""
+
+    def __init__(self, shape: Shape, prompt: int, sink: Sink) -> None:
+        """`prompt` is how many tokens the prompt has; `sink` is called once a block, in order."""
+        self._layout = Layout(shape, prompt, 1)
+        self._sink = sink
+        self._open: dict[int, _Open] = {}
+        self._next = 0
+        self._leaves: list[bytes] = []
+
+    def keep(self, product: int, position: int, rows_NO: I32Array) -> None:
+        """Keep the rows of product number `product` for positions from `position` on."""
+        op = self._layout.shape.products()[product][1]
+        done = 0
+        while done < len(rows_NO):
+            at = position + done
+            opened = self._block(at // BLOCK)
+            place = opened.block.rows(op)
+            count = min(len(rows_NO) - done, place.stop - at)
+            start = at - place.start
+            opened.parts[product][start : start + count] = rows_NO[done : done + count]
+            done += count
+
+    def settle(self, positions: int) -> None:
+        """Every product of the first `positions` positions is there; full blocks leave."""
+        while (self._next + 1) * BLOCK <= positions:
+            opened = self._open.pop(self._next)
+            self._seal(opened.block, opened.raw, opened.parts)
+
+    def finish(self, answer: int) -> bytes:
+        """The answer has `answer` tokens; the last block leaves. Returns the trace's root.
+
+        Raises EngineError where products are missing.
+        """
+        whole = Layout(self._layout.shape, self._layout.prompt, answer)
+        blocks = whole.blocks()
+        if self._next < len(blocks):
+            opened, block = self._open.pop(self._next, None), blocks[-1]
+            if opened is None or self._next != len(blocks) - 1:
+                raise EngineError("the engine computed less than an answer's products")
+            products = whole.shape.products()
+            parts = [
+                part[: len(block.rows(op))]
+                for (_, op), part in zip(products, opened.parts, strict=True)
+            ]
+            self._seal(block, b"".join(part.tobytes() for part in parts), parts)
+        return trace_root(self._leaves)
+
+    def _block(self, number: int) -> _Open:
+        if number < self._next:
+            raise EngineError("the engine ran a position twice")
+        opened = self._open.get(number)
+        if opened is None:
+            block = Block(number * BLOCK, BLOCK, self._layout.prompt - 1)
+            raw = bytearray(self._layout.block_bytes(block))
+            opened = self._open[number] = _Open(block, raw, split(raw, self._layout, block))
+        return opened
+
+    def _seal(self, block: Block, raw: bytes | bytearray, parts: list[I32Array]) -> None:
+        hashes = block_hashes(parts, block)
+        self._leaves += map(position_leaf, hashes)
+        self._sink(raw, hashes)
+        self._next += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Rows `start` to `stop` of a pass belong to a recording, from `position` on."""
+
+    recording: Recording
+    start: int
+    stop: int
+    position: int
+
+
+class Recorder:
+    """`Linear` that keeps the products of the sequences it follows and passes all on."""
+
+    def __init__(self, linear: Linear, shape: Shape) -> None:
+        self._linear = linear
+        self._index = {product: number for number, product in enumerate(shape.products())}
+        self._following: dict[int, Recording] = {}
+        self._runs: list[_Run] = []
+        self._heads: list[_Run] = []
+
+    def follow(self, sequence_id: int, recording: Recording) -> None:
+        """Keep what the engine multiplies for a sequence, from its next position on."""
+        self._following[sequence_id] = recording
+
+    def release(self, sequence_id: int) -> None:
+        """Stop following a sequence."""
+        self._following.pop(sequence_id, None)
+
+    def begin(self, rows: Rows) -> None:
+        """See `ops.Linear.begin`."""
+        self._linear.begin(rows)
+        self._runs, self._heads = [], []
+        sequence_N, position_N = rows.sequence_N.tolist(), rows.position_N.tolist()
+        start = 0
+        for row in range(1, len(sequence_N) + 1):
+            if row == len(sequence_N) or sequence_N[row] != sequence_N[start]:
+                recording = self._following.get(rows.ids[sequence_N[start]])
+                if recording is not None:
+                    self._runs.append(_Run(recording, start, row, position_N[start]))
+                start = row
+        for number, row in enumerate(rows.last_L.tolist()):
+            recording = self._following.get(rows.ids[sequence_N[row]])
+            if recording is not None:
+                self._heads.append(_Run(recording, number, number + 1, position_N[row]))
+
+    def multiply(self, layer: int, op: str, q_NK: Any) -> Any:
+        """See `ops.Linear.multiply`."""
+        acc_NO = self._linear.multiply(layer, op, q_NK)
+        product = self._index[layer, op]
+        for run in self._heads if op == HEAD else self._runs:
+            run.recording.keep(product, run.position, acc_NO[run.start : run.stop])
+        if op == HEAD:
+            for run in self._runs:
+                run.recording.settle(run.position + run.stop - run.start)
+        return acc_NO

@@ -1,0 +1,134 @@
+"""The trace: every integer accumulator of a forward pass, in blocks, with a hash a row.
+
+Positions are counted from the prompt's first token; the last token of an answer is never read by
+the model, so a prompt of P and an answer of G tokens have P + G - 1 positions, and those from P - 1
+on have logits. A block holds BLOCK consecutive positions, product by product in the order they run,
+so that a verifier reads it once and checks many tokens together. Format: `spec/prove.md`. Pure.
+
+A trace gives the weights away (`tests/attacks/prove`): it stays in the verifying zone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.ledger.tree import leaf_hash, root_of
+from tidegate.models.exact.shape import HEAD, Shape
+from tidegate.prove.merkle import HASH_BYTES
+
+I32Array = NDArray[np.int32]
+
+BLOCK = 32
+"""Positions a block. More would check a little faster and hold more of the trace in memory."""
+
+_ROW = b"\x02"
+"""Tells a row's hash from a leaf's (0) and a node's (1)."""
+
+Read = Callable[[int, int], bytes | memoryview]
+"""`size` bytes from `offset`, or fewer at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Positions `start` to `start + count`, those from `head_start` on with logits."""
+
+    start: int
+    count: int
+    head_start: int
+
+    def rows(self, op: str) -> range:
+        """Positions of this block that have a row of `op`."""
+        end = self.start + self.count
+        return range(max(self.start, self.head_start) if op == HEAD else self.start, end)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things are in the trace of a prompt and an answer of given lengths, in tokens."""
+
+    shape: Shape
+    prompt: int
+    answer: int
+
+    @property
+    def positions(self) -> int:
+        """How many tokens the model read."""
+        return self.prompt + self.answer - 1
+
+    def blocks(self) -> list[Block]:
+        """All blocks, in order."""
+        return [
+            Block(start, min(BLOCK, self.positions - start), self.prompt - 1)
+            for start in range(0, self.positions, BLOCK)
+        ]
+
+    def block_bytes(self, block: Block) -> int:
+        """Size of one block."""
+        widths = ((op, self.shape.linear(op)[0]) for _, op in self.shape.products())
+        return sum(4 * width * len(block.rows(op)) for op, width in widths)
+
+    def offset(self, index: int) -> int:
+        """Where block `index` begins."""
+        return sum(self.block_bytes(block) for block in self.blocks()[:index])
+
+    @property
+    def rows(self) -> int:
+        """Rows in all, which is how many products a verifier checks."""
+        body = len(self.shape.products()) - 1
+        return body * self.positions + self.answer
+
+    def hashes(self, position: int) -> int:
+        """Rows, hence hashes, of one position."""
+        return len(self.shape.products()) - (position < self.prompt - 1)
+
+    def hashes_offset(self, position: int) -> int:
+        """Where the hashes of a position begin among all."""
+        products = len(self.shape.products())
+        heads = max(0, position - (self.prompt - 1))
+        return HASH_BYTES * ((products - 1) * position + heads)
+
+
+def split(raw: bytes | bytearray | memoryview, layout: Layout, block: Block) -> list[I32Array]:
+    """The rows of a block by product, [positions, outputs] each, without a copy."""
+    parts, at = [], 0
+    for _, op in layout.shape.products():
+        width, count = layout.shape.linear(op)[0], len(block.rows(op))
+        part = np.frombuffer(raw, "<i4", width * count, at)
+        parts.append(part.reshape(count, width))
+        at += part.nbytes
+    return parts
+
+
+def row_hash(row_O: I32Array) -> bytes:
+    """SHA-256(0x02 ‖ the row, little-endian)."""
+    digest = hashlib.sha256(_ROW)
+    digest.update(np.ascontiguousarray(row_O, "<i4").data)
+    return digest.digest()
+
+
+def block_hashes(parts: Sequence[I32Array], block: Block) -> list[list[bytes]]:
+    """The row hashes of each position of a block, from `split`'s parts."""
+    *bodies, heads = parts
+    first_head = block.rows(HEAD).start - block.start
+    hashes = []
+    for place in range(block.count):
+        row = [row_hash(part[place]) for part in bodies]
+        if place >= first_head:
+            row.append(row_hash(heads[place - first_head]))
+        hashes.append(row)
+    return hashes
+
+
+def position_leaf(hashes: Sequence[bytes]) -> bytes:
+    """The tree's leaf for one position, from its rows' hashes in the order products run."""
+    return leaf_hash(b"".join(hashes))
+
+
+def trace_root(leaves: Sequence[bytes]) -> bytes:
+    """The root over all positions' leaves (RFC 6962)."""
+    return root_of(leaves)
