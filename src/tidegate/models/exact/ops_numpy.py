@@ -92,6 +92,10 @@ class NumpyOps:
 
     def normalise(self, h_ND: F32, gain_D: F32) -> Quantised:
         """See `ops.Ops.normalise`."""
+        return quantise(self.rms_norm(h_ND, gain_D))
+
+    def rms_norm(self, h_ND: F32, gain_D: F32) -> F32:
+        """RMSNorm alone, for who calibrates."""
         largest_N = _loudness(h_ND)
         exponent_N = np.where(largest_N < QUIET, 0, np.frexp(largest_N)[1] - 1)
         q_ND = np.rint(np.ldexp(h_ND, (22 - exponent_N)[:, None])).astype(np.int64)
@@ -100,7 +104,7 @@ class NumpyOps:
         mean_N = sum_N.astype(np.float64) / np.float64(self._shape.width)
         square_N = np.ldexp(mean_N, 2 * (exponent_N - 22)) + np.float64(self._shape.eps)
         inverse_N = (np.float64(1) / np.sqrt(square_N)).astype(np.float32)
-        return Quantised(*_quantise(h_ND * inverse_N[:, None] * gain_D, 127, np.int8))
+        return h_ND * inverse_N[:, None] * gain_D
 
     def append(
         self, acc_NO: I32, scale_N: F32, qkv: Channels, rows: Rows, pool: Pool, layer: int
@@ -133,6 +137,10 @@ class NumpyOps:
 
     def attend(self, queries: Queries, rows: Rows, pool: Pool, layer: int) -> Quantised:
         """See `ops.Ops.attend`."""
+        return quantise(self.attention(queries, rows, pool, layer))
+
+    def attention(self, queries: Queries, rows: Rows, pool: Pool, layer: int) -> F32:
+        """Attention alone, for who calibrates."""
         shape = self._shape
         out_NHD = np.empty(queries.q.shape, np.float32)
         for row, sequence in enumerate(rows.sequence_N):
@@ -152,7 +160,7 @@ class NumpyOps:
                 read(pool.values[layer]),
                 read(pool.value_scales[layer]),
             )
-        return Quantised(*_quantise(out_NHD.reshape(out_NHD.shape[0], -1), 127, np.int8))
+        return out_NHD.reshape(out_NHD.shape[0], -1)
 
     def _attend_row(
         self,
@@ -167,8 +175,7 @@ class NumpyOps:
         size = self._shape.head_size
         q_GHD = q_HD.reshape(self._shape.kv_heads, -1, size).astype(np.float64)
         acc_GHT = q_GHD @ keys_GTD.swapaxes(1, 2).astype(np.float64)
-        unit = np.float32(np.float64(1.4426950408889634) / np.sqrt(np.float64(size)))
-        scale_GH1 = (scale_H * unit).reshape(self._shape.kv_heads, -1, 1)
+        scale_GH1 = (scale_H * attention_unit(self._shape)).reshape(self._shape.kv_heads, -1, 1)
         z_GHT = acc_GHT.astype(np.float32) * scale_GH1 * key_scales_GT[:, None]
         e_GHT = exp2(z_GHT - z_GHT.max(axis=-1, keepdims=True))
         p_GHT = np.rint(e_GHT * np.float32(2**24)).astype(np.int64)
@@ -189,11 +196,15 @@ class NumpyOps:
 
     def gate(self, acc_NO: I32, scale_N: F32, gate_up: Channels) -> Quantised:
         """See `ops.Ops.gate`."""
+        return quantise(self.swiglu(acc_NO, scale_N, gate_up))
+
+    def swiglu(self, acc_NO: I32, scale_N: F32, gate_up: Channels) -> F32:
+        """SiLU(gate) · up alone, for who calibrates."""
         y_NO = _dequantise(acc_NO, scale_N, gate_up)
         gate_NF, up_NF = np.split(y_NO, 2, axis=1)
         with np.errstate(over="ignore"):  # an infinity is refused by the next line
-            m_NF = silu(gate_NF) * up_NF
-        return Quantised(*_quantise(m_NF, 127, np.int8))
+            m_NF: F32 = silu(gate_NF) * up_NF
+        return m_NF
 
     def take(self, h_ND: F32, last_L: I32) -> F32:
         """See `ops.Ops.take`."""
@@ -204,6 +215,11 @@ class NumpyOps:
         logits_LV = _dequantise(acc_LV, scale_L, head)
         _loudness(logits_LV)
         return logits_LV
+
+
+def attention_unit(shape: Shape) -> np.float32:
+    """log2(e) / √(head size), computed in float64 and then rounded."""
+    return np.float32(np.float64(1.4426950408889634) / np.sqrt(np.float64(shape.head_size)))
 
 
 def exp2(t: F32) -> F32:
@@ -223,6 +239,11 @@ def silu(g: F32) -> F32:
     e = exp2(-(np.abs(g) * LOG2E))
     result: F32 = g * (np.where(g >= 0, np.float32(1), e) / (np.float32(1) + e))
     return result
+
+
+def quantise(x_NK: F32) -> Quantised:
+    """q8. Raises ModelError if a row is out of range."""
+    return Quantised(*_quantise(x_NK, 127, np.int8))
 
 
 def _loudness(x: F32) -> F32:
