@@ -2,4 +2,9 @@
 
 from setuptools import setup
 
-setup(cffi_modules=["src/tidegate/_native/build.py:ffi"])
+setup(
+    cffi_modules=[
+        "src/tidegate/_native/build.py:ffi",
+        "src/tidegate/_native/build.py:exact_ffi",
+    ]
+)

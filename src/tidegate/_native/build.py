@@ -9,8 +9,11 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
-HEADERS = ("noise.h", "select.h", "symbols.h", "coder.h", "freivalds.h")
-SOURCES = ("noise.c", "select.c", "symbols.c", "coder.c", "freivalds.c")
+HEADERS = ("noise.h", "select.h", "symbols.h", "coder.h", "freivalds.h", "score.h")
+SOURCES = ("noise.c", "select.c", "symbols.c", "coder.c", "freivalds.c", "score.c")
+EXACT_SOURCES = ("exact_rows.c", "exact.c", "exact_multiply.c", "exact_attend.c")
+# No flag may let the compiler change what a float operation rounds to.
+FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fopenmp"]
 
 
 def _tables() -> str:
@@ -42,5 +45,17 @@ ffi.set_source(
     # One translation unit, so that the compiler sees through the small functions.
     "\n".join(["#include <stdint.h>", _tables(), *(f'#include "{name}"' for name in SOURCES)]),
     include_dirs=[str(HERE)],
-    extra_compile_args=["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno"],
+    extra_compile_args=FLAGS,
+    extra_link_args=["-fopenmp"],
+)
+
+exact_ffi = FFI()
+exact_ffi.cdef(_declarations("exact.h"))
+exact_ffi.set_source(
+    "tidegate._native._exact",
+    "\n".join(f'#include "{name}"' for name in EXACT_SOURCES),
+    include_dirs=[str(HERE)],
+    extra_compile_args=FLAGS,
+    extra_link_args=["-fopenmp"],
+    libraries=["m"],
 )
