@@ -151,7 +151,7 @@ def generate(
 
 
 def decode(raw: bytes) -> Key:
-    """Open a key file's bytes. Raises UnverifiableError, saying what is wrong, if it is not whole."""
+    """Open a key file's bytes. Raises UnverifiableError, saying why, unless it is whole."""
     body = raw[len(MAGIC) + 32 :]
     if not raw.startswith(MAGIC):
         raise UnverifiableError(
