@@ -46,13 +46,17 @@ class NumpyLinear:
 
     def multiply(self, layer: int, op: str, q_NK: NDArray[np.int8]) -> I32:
         """See `ops.Linear.multiply`."""
-        w_OK = self._tensors[weight_name(self._shape, layer, op)]
-        acc_NO = np.zeros((q_NK.shape[0], w_OK.shape[0]), np.int32)
-        for start in range(0, q_NK.shape[1], SPLIT):
-            part = slice(start, start + SPLIT)
-            sums_NO = q_NK[:, part].astype(np.float32) @ w_OK[:, part].T.astype(np.float32)
-            acc_NO += sums_NO.astype(np.int32)
-        return acc_NO
+        return product(q_NK, self._tensors[weight_name(self._shape, layer, op)])
+
+
+def product(q_NK: NDArray[np.int8], w_OK: NDArray[np.int8]) -> I32:
+    """acc_NO = Σ_k q_nk · w_ok."""
+    acc_NO = np.zeros((q_NK.shape[0], w_OK.shape[0]), np.int32)
+    for start in range(0, q_NK.shape[1], SPLIT):
+        part = slice(start, start + SPLIT)
+        sums_NO = q_NK[:, part].astype(np.float32) @ w_OK[:, part].T.astype(np.float32)
+        acc_NO += sums_NO.astype(np.int32)
+    return acc_NO
 
 
 class NumpyOps:
@@ -104,7 +108,8 @@ class NumpyOps:
         mean_N = sum_N.astype(np.float64) / np.float64(self._shape.width)
         square_N = np.ldexp(mean_N, 2 * (exponent_N - 22)) + np.float64(self._shape.eps)
         inverse_N = (np.float64(1) / np.sqrt(square_N)).astype(np.float32)
-        return h_ND * inverse_N[:, None] * gain_D
+        x_ND: F32 = h_ND * inverse_N[:, None] * gain_D
+        return x_ND
 
     def append(
         self, acc_NO: I32, scale_N: F32, qkv: Channels, rows: Rows, pool: Pool, layer: int
