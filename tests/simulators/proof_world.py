@@ -22,7 +22,7 @@ from tidegate.models.exact.format import Converted
 from tidegate.models.exact.model import ExactModel
 from tidegate.models.exact.ops import Linear
 from tidegate.models.exact.ops_numpy import NumpyLinear, NumpyOps
-from tidegate.models.exact.parameters import parameters_of
+from tidegate.models.exact.parameters import expected, parameters_of
 from tidegate.models.exact.seeded import tensors_of
 from tidegate.models.exact.shape import Shape
 from tidegate.models.port import ModelInfo
@@ -150,7 +150,7 @@ def write_folder(
     exact_format.write(
         folder,
         shape,
-        [(name, tensors[name]) for name in exact_format.layout(shape)],
+        [(name, tensors[name]) for name in expected(shape)],
         name="tiny",
         licence="none",
         provenance="seeded",

@@ -35,8 +35,7 @@ def produce(
 ) -> list[Produced]:
     """Answer requests together, one sequence each; `sinks` take the traces, None records none.
 
-    The model must hold no sequences and reuse no prefixes: a product that is not computed cannot be
-    recorded. Raises ModelError and EngineError as the model does.
+    The model must hold no sequences. Raises ModelError and EngineError as the model does.
     """
     answers = [Answer(request, model.vocab_size, model.eos_ids, detokenise) for request in requests]
     recordings = [
@@ -48,7 +47,7 @@ def produce(
     plain = model.linear
     recorder = Recorder(plain, shape)
     if sinks is not None:
-        model.linear = recorder
+        model.linear, model.reuse = recorder, False
     try:
         for number, recording in enumerate(recordings):
             recorder.follow(number, recording)
@@ -71,7 +70,7 @@ def produce(
                 root = recordings[number].finish(len(said)) if recordings else None
                 done[number] = Produced(statement, root)
     finally:
-        model.linear = plain
+        model.linear, model.reuse = plain, True
     progress("generating", _most(requests), _most(requests))
     return [done[number] for number in range(len(requests))]
 

@@ -6,13 +6,13 @@ sequence leaves it in blocks, each as soon as its last position has run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from tidegate.errors import EngineError
 from tidegate.models.exact.ops import Linear, Rows
-from tidegate.models.exact.shape import HEAD, Shape
+from tidegate.models.exact.shape import HEAD, LAYER_OPS, Shape
 from tidegate.prove.trace import (
     BLOCK,
     Block,
@@ -25,12 +25,13 @@ from tidegate.prove.trace import (
 )
 
 Sink = Callable[[bytes | bytearray, list[list[bytes]]], None]
-"""Takes one block: its rows as they are stored, and the hashes of each of its positions."""
+"""Takes one block: its rows as they are stored, and the hashes of each of its positions. The rows
+are written over afterwards; a sink copies what it keeps."""
 
 
 @dataclass(slots=True)
 class _Open:
-    """A block that is being filled."""
+    """A block that is being filled, and its rows by product."""
 
     block: Block
     raw: bytearray
@@ -38,34 +39,44 @@ class _Open:
 
 
 class Recording:
-    """One sequence's trace in the making; `root` once it is finished."""
+    """One sequence's trace in the making; `finish` gives its root."""
 
     def __init__(self, shape: Shape, prompt: int, sink: Sink) -> None:
         """`prompt` is how many tokens the prompt has; `sink` is called once a block, in order."""
         self._layout = Layout(shape, prompt, 1)
         self._sink = sink
         self._open: dict[int, _Open] = {}
+        self._spare: dict[int, bytearray] = {}
         self._next = 0
         self._leaves: list[bytes] = []
 
-    def keep(self, product: int, position: int, rows_NO: I32Array) -> None:
-        """Keep the rows of product number `product` for positions from `position` on."""
-        op = self._layout.shape.products()[product][1]
-        done = 0
-        while done < len(rows_NO):
-            at = position + done
-            opened = self._block(at // BLOCK)
-            place = opened.block.rows(op)
-            count = min(len(rows_NO) - done, place.stop - at)
-            start = at - place.start
-            opened.parts[product][start : start + count] = rows_NO[done : done + count]
-            done += count
+    def block(self, number: int) -> _Open:
+        """The block that positions from `number` * BLOCK on are kept in.
+
+        Raises EngineError if it has left already.
+        """
+        if number < self._next:
+            raise EngineError("the engine ran a position twice")
+        opened = self._open.get(number)
+        if opened is None:
+            block = Block(number * BLOCK, BLOCK, self._layout.prompt - 1)
+            size = self._layout.block_bytes(block)
+            # Touching fresh memory costs more than writing to memory that was used before.
+            raw = self._spare.pop(size, None) or bytearray(size)
+            opened = self._open[number] = _Open(block, raw, split(raw, self._layout, block))
+        return opened
 
     def settle(self, positions: int) -> None:
-        """Every product of the first `positions` positions is there; full blocks leave."""
+        """Every product of the first `positions` positions is there; full blocks leave.
+
+        Raises EngineError where positions were left out.
+        """
         while (self._next + 1) * BLOCK <= positions:
+            if self._next not in self._open:
+                raise EngineError("the engine left out positions; it must not reuse prefixes")
             opened = self._open.pop(self._next)
             self._seal(opened.block, opened.raw, opened.parts)
+            self._spare[len(opened.raw)] = opened.raw
 
     def finish(self, answer: int) -> bytes:
         """The answer has `answer` tokens; the last block leaves. Returns the trace's root.
@@ -86,16 +97,6 @@ class Recording:
             self._seal(block, b"".join(part.tobytes() for part in parts), parts)
         return trace_root(self._leaves)
 
-    def _block(self, number: int) -> _Open:
-        if number < self._next:
-            raise EngineError("the engine ran a position twice")
-        opened = self._open.get(number)
-        if opened is None:
-            block = Block(number * BLOCK, BLOCK, self._layout.prompt - 1)
-            raw = bytearray(self._layout.block_bytes(block))
-            opened = self._open[number] = _Open(block, raw, split(raw, self._layout, block))
-        return opened
-
     def _seal(self, block: Block, raw: bytes | bytearray, parts: list[I32Array]) -> None:
         hashes = block_hashes(parts, block)
         self._leaves += map(position_leaf, hashes)
@@ -105,12 +106,11 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Rows `start` to `stop` of a pass belong to a recording, from `position` on."""
+    """Rows of a pass, and where in a block they are kept."""
 
-    recording: Recording
-    start: int
-    stop: int
-    position: int
+    rows: slice
+    parts: list[I32Array]
+    places: slice
 
 
 class Recorder:
@@ -120,8 +120,9 @@ class Recorder:
         self._linear = linear
         self._index = {product: number for number, product in enumerate(shape.products())}
         self._following: dict[int, Recording] = {}
-        self._runs: list[_Run] = []
+        self._bodies: list[_Run] = []
         self._heads: list[_Run] = []
+        self._ends: list[tuple[Recording, int]] = []
 
     def follow(self, sequence_id: int, recording: Recording) -> None:
         """Keep what the engine multiplies for a sequence, from its next position on."""
@@ -134,27 +135,41 @@ class Recorder:
     def begin(self, rows: Rows) -> None:
         """See `ops.Linear.begin`."""
         self._linear.begin(rows)
-        self._runs, self._heads = [], []
+        self._bodies, self._heads, self._ends = [], [], []
         sequence_N, position_N = rows.sequence_N.tolist(), rows.position_N.tolist()
         start = 0
-        for row in range(1, len(sequence_N) + 1):
-            if row == len(sequence_N) or sequence_N[row] != sequence_N[start]:
+        for stop in range(1, len(sequence_N) + 1):
+            if stop == len(sequence_N) or sequence_N[stop] != sequence_N[start]:
                 recording = self._following.get(rows.ids[sequence_N[start]])
                 if recording is not None:
-                    self._runs.append(_Run(recording, start, row, position_N[start]))
-                start = row
+                    self._bodies += _runs(recording, start, position_N[start], stop - start)
+                    self._ends.append((recording, position_N[stop - 1] + 1))
+                start = stop
         for number, row in enumerate(rows.last_L.tolist()):
             recording = self._following.get(rows.ids[sequence_N[row]])
             if recording is not None:
-                self._heads.append(_Run(recording, number, number + 1, position_N[row]))
+                self._heads += _runs(recording, number, position_N[row], 1, HEAD)
 
     def multiply(self, layer: int, op: str, q_NK: Any) -> Any:
         """See `ops.Linear.multiply`."""
         acc_NO = self._linear.multiply(layer, op, q_NK)
         product = self._index[layer, op]
-        for run in self._heads if op == HEAD else self._runs:
-            run.recording.keep(product, run.position, acc_NO[run.start : run.stop])
+        for run in self._heads if op == HEAD else self._bodies:
+            run.parts[product][run.places] = acc_NO[run.rows]
         if op == HEAD:
-            for run in self._runs:
-                run.recording.settle(run.position + run.stop - run.start)
+            for recording, positions in self._ends:
+                recording.settle(positions)
         return acc_NO
+
+
+def _runs(
+    recording: Recording, row: int, position: int, count: int, op: str = LAYER_OPS[0]
+) -> Iterator[_Run]:
+    """`count` rows of a pass from `row` on, cut where blocks end."""
+    while count:
+        opened = recording.block(position // BLOCK)
+        kept = opened.block.rows(op)
+        size = min(count, kept.stop - position)
+        place = position - kept.start
+        yield _Run(slice(row, row + size), opened.parts, slice(place, place + size))
+        row, position, count = row + size, position + size, count - size

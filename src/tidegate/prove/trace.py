@@ -26,9 +26,6 @@ I32Array = NDArray[np.int32]
 BLOCK = 32
 """Positions a block. More would check a little faster and hold more of the trace in memory."""
 
-_ROW = b"\x02"
-"""Tells a row's hash from a leaf's (0) and a node's (1)."""
-
 Read = Callable[[int, int], bytes | memoryview]
 """`size` bytes from `offset`, or fewer at the end."""
 
@@ -105,21 +102,23 @@ def split(raw: bytes | bytearray | memoryview, layout: Layout, block: Block) -> 
 
 
 def row_hash(row_O: I32Array) -> bytes:
-    """SHA-256(0x02 ‖ the row, little-endian)."""
-    digest = hashlib.sha256(_ROW)
-    digest.update(np.ascontiguousarray(row_O, "<i4").data)
-    return digest.digest()
+    """SHA-256 of a row's little-endian bytes, whose number its product fixes."""
+    return hashlib.sha256(np.ascontiguousarray(row_O, "<i4").data).digest()
 
 
 def block_hashes(parts: Sequence[I32Array], block: Block) -> list[list[bytes]]:
     """The row hashes of each position of a block, from `split`'s parts."""
-    *bodies, heads = parts
+    flat = [np.ascontiguousarray(part, "<i4").reshape(-1).view(np.uint8).data for part in parts]
+    sizes = [4 * part.shape[1] for part in parts]
+    *bodies, (heads, head_size) = zip(flat, sizes, strict=True)
     first_head = block.rows(HEAD).start - block.start
+    sha256 = hashlib.sha256
     hashes = []
     for place in range(block.count):
-        row = [row_hash(part[place]) for part in bodies]
+        row = [sha256(body[size * place : size * (place + 1)]).digest() for body, size in bodies]
         if place >= first_head:
-            row.append(row_hash(heads[place - first_head]))
+            start = head_size * (place - first_head)
+            row.append(sha256(heads[start : start + head_size]).digest())
         hashes.append(row)
     return hashes
 

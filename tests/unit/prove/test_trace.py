@@ -87,8 +87,22 @@ def test_sequences_that_run_together_have_the_traces_they_have_alone(
         assert isinstance(world.verify(bundle, statement), Pass)
 
 
+def test_a_prompt_is_recorded_in_full_though_its_beginning_is_known(world: World) -> None:
+    model = world.model()
+    request = ask(prompt=90, tokens=2)
+    model.forward([(7, request.prompt_ids)])
+    rows: list[bytes] = []
+    produced = produce(
+        model, UNTIED, [request], lambda ids: "", [lambda raw, _: rows.append(bytes(raw))]
+    )
+    assert b"".join(rows) == world.prove(request)[1].rows
+    assert produced[0].root is not None
+
+
 def test_a_recording_with_a_gap_is_never_finished() -> None:
     recording = Recording(SHAPE, 3, lambda raw, hashes: None)
-    recording.keep(0, 0, np.zeros((3, SHAPE.linear("qkv")[0]), np.int32))
+    recording.block(0)
     with pytest.raises(EngineError, match="less"):
         recording.finish(BLOCK)
+    with pytest.raises(EngineError, match="left out"):
+        Recording(SHAPE, 3, lambda raw, hashes: None).settle(BLOCK)

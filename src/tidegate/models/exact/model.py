@@ -23,7 +23,8 @@ Part = tuple[int, list[int]]
 class ExactModel:
     """Runs passes and keeps sequences. `max_context` caps what the shape allows.
 
-    `linear` is where products come from; a recorder may be put in its place between calls.
+    `linear` is where products come from; a recorder may be put in its place between calls. With
+    `reuse` a sequence begins with pages another one computed, whose products nobody then sees.
     `pass_rows` bounds the tokens that run together, and so the memory a pass takes.
     """
 
@@ -43,6 +44,7 @@ class ExactModel:
     ) -> None:
         shape = parameters.shape
         self.linear = linear
+        self.reuse = True
         self.fingerprint = fingerprint
         self.eos_ids = eos_ids
         self.vocab_size = shape.vocab_size
@@ -88,7 +90,7 @@ class ExactModel:
         for sequence_id, tokens in batch:
             known = 0
             if not self._cache.length(sequence_id):
-                known = self._cache.start(sequence_id, tokens)
+                known = self._cache.start(sequence_id, tokens if self.reuse else ())
             work.append((sequence_id, list(tokens[known:])))
         found = []
         for parts, last in _passes(work, self._pass_rows):
