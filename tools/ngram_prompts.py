@@ -149,6 +149,11 @@ def prompts() -> list[str]:
     return [text for _, text in sorted(placed)]
 
 
+def about_subjects() -> list[str]:
+    """Every pair of subject and form, also those that `prompts` leaves out."""
+    return [form.format(subject) for subject in _SUBJECTS for form in _ABOUT_SUBJECT]
+
+
 def _every(forms: tuple[str, ...], start: int, count: int) -> list[str]:
     return [forms[(5 * start + 3 * step) % len(forms)] for step in range(count)]
 

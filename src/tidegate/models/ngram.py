@@ -192,6 +192,10 @@ class NgramModel:
             self._score(text, scores_V)
         return scores_NV
 
+    def base_scores(self) -> F32Array:
+        """base_V: what `forward` says of a token that no context has seen. The caller's own."""
+        return self._base_V.copy()
+
     def fork(self, sequence_id: int, new_id: int) -> None:
         """Start `new_id` as a copy of a sequence. Raises ModelError for an unknown or taken id."""
         if sequence_id not in self._texts:
