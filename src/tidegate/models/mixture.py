@@ -37,6 +37,8 @@ from tidegate.models.port import F32Array, Model, ModelInfo
 EXTRA_ROWS = 2
 """Logits of the student beyond its tokens': the rest's, and the gate."""
 
+PACKAGED = "student_smollm2.json"
+
 _ONE = np.float32(1)
 
 
@@ -168,18 +170,25 @@ def read_manifest(path: Path) -> MixtureManifest:
         ) from error
 
 
-def load(manifest_path: Path | None = None, *, context_length: int | None = None) -> MixtureModel:
+def load(
+    manifest_path: Path | None = None,
+    *,
+    ngram_path: Path | None = None,
+    context_length: int | None = None,
+) -> MixtureModel:
     """The packaged mixture for SmolLM2, or the one whose manifest is given; every file is hashed.
 
-    Raises ModelError, or IntegrityError naming the file.
+    `ngram_path` is the manifest of another n-gram than the packaged one. Raises ModelError, or
+    IntegrityError naming the file.
     """
     if manifest_path is None:
         packaged = resources.files("tidegate") / "data"
         with resources.as_file(packaged) as folder:
-            return load(folder / "student_smollm2.json", context_length=context_length)
+            return load(folder / PACKAGED, context_length=context_length)
     manifest = read_manifest(manifest_path)
     student = _student(manifest_path.parent / manifest.student, manifest, context_length)
-    return MixtureModel(manifest, student, ngram.load(context_length=context_length))
+    counts = ngram.load(ngram_path, context_length=context_length)
+    return MixtureModel(manifest, student, counts)
 
 
 def _student(folder: Path, manifest: MixtureManifest, context_length: int | None) -> Model:

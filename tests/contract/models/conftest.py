@@ -12,6 +12,12 @@ import pytest
 import safetensors.numpy
 
 from tidegate.models import ngram
+from tidegate.models.exact.model import ExactModel
+from tidegate.models.exact.ops_numpy import NumpyLinear, NumpyOps
+from tidegate.models.exact.parameters import parameters_of
+from tidegate.models.exact.seeded import tensors_of
+from tidegate.models.exact.shape import Shape
+from tidegate.models.mixture import EXTRA_ROWS, MixtureManifest, MixtureModel
 from tidegate.models.ngram_tables import NgramManifest, Smoothing, count
 from tidegate.models.port import Model
 from tidegate.models.prepared import Dtype
@@ -134,7 +140,57 @@ def tiny_ngram(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["transformers-float32", "transformers-bfloat16", "ngram", "llama.cpp"])
+def tiny_mixture(ngram_manifest: Path) -> MixtureModel:
+    """A student drawn from a seed, in numpy, beside the small n-gram."""
+    tokens = tuple(range(3, TINY["vocab_size"], 2))
+    longest = TINY["max_position_embeddings"]
+    shape = Shape(
+        family="llama",
+        vocab_size=len(tokens) + EXTRA_ROWS,
+        width=32,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        head_size=8,
+        ffn_size=48,
+        context_length=longest,
+        eps=1e-5,
+        rope_theta=10_000.0,
+        qkv_bias=False,
+        tied=True,
+    )
+    tensors = tensors_of(shape, "contract")
+    parameters = parameters_of(shape, tensors)
+    counts = ngram.load(ngram_manifest, context_length=longest)
+    info = counts.describe()
+    student = ExactModel(
+        parameters,
+        NumpyLinear(shape, tensors),
+        NumpyOps(parameters),
+        info=info,
+        fingerprint="seed",
+        eos_ids=frozenset(),
+    )
+    manifest = MixtureManifest(
+        name=info.name,
+        licence=info.licence,
+        provenance=info.provenance,
+        parameters=shape.parameters,
+        training_tokens=0,
+        vocab_size=counts.vocab_size,
+        eos_ids=(2,),
+        vocabulary_hash="",
+        student="",
+        student_root="",
+        ngram=counts.fingerprint,
+        tokens=tokens,
+    )
+    return MixtureModel(manifest, student, counts)
+
+
+@pytest.fixture(
+    params=["transformers-float32", "transformers-bfloat16", "ngram", "mixture", "llama.cpp"]
+)
 def open_model(request: pytest.FixtureRequest) -> Adapter:
     """Opens a fresh instance of one adapter; the suite runs once for each."""
     kind: str = request.param
@@ -143,6 +199,9 @@ def open_model(request: pytest.FixtureRequest) -> Adapter:
         return Adapter(
             lambda: ngram.load(manifest, context_length=TINY["max_position_embeddings"]), 0.0
         )
+    if kind == "mixture":
+        counts = request.getfixturevalue("tiny_ngram")
+        return Adapter(lambda: tiny_mixture(counts), 0.0)
     if kind == "llama.cpp":
         pytest.importorskip("llama_cpp", reason="needs tidegate[llama]")
         from tidegate.models import llamacpp
