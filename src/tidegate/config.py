@@ -99,6 +99,31 @@ class Outer(_Section):
     """Where to write, outside, which tokens each answer was: for the demo."""
 
 
+class Record(_Section):
+    """What the outer half writes down of every answer, for re-execution (`spec/record.md`)."""
+
+    folder: Path | None = None
+    """Where; without one nothing is recorded. It holds answers in the clear: guard it as them."""
+    origin: str = Field(default="tidegate.local/record", pattern=r"^[^\s+]{1,200}$")
+    """The record's name in its checkpoints, and its key's: a URL without scheme, by convention."""
+    key_file: Path = Path("run/record.key")
+    """Signs checkpoints; made on first start, with what verifies them beside it as `.pub`."""
+    verifier: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """X25519 public key, in hex, of who may read seeds, prompts and stop strings. Without one they
+    stand in the clear."""
+    on_failure: Literal["stop", "go_on"] = "stop"
+    """What happens when an answer cannot be recorded, as on a full disk: it ends with an error, or
+    leaves all the same and the record says later how much did."""
+    sign_ms: Positive = 10_000
+    """How long entries may be under no signed checkpoint; with the end of an answer one is signed."""
+    segment_mib: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Size at which a new file is begun; the last one is read when the half starts."""
+    model: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """The strong model's fingerprint; by default worked out where its folder is at hand."""
+    lora: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    """The fingerprint of the adapter that the strong model runs with."""
+
+
 class Inner(_Section):
     """The half beside the weights."""
 
@@ -154,6 +179,7 @@ class Settings(BaseSettings):
     models: Models = Models()
     link: Link = Link()
     outer: Outer = Outer()
+    record: Record = Record()
     inner: Inner = Inner()
     budget: Budget = Budget()
 

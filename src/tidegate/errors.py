@@ -52,6 +52,12 @@ class LedgerError(TidegateError):
     code = "ledger_error"
 
 
+class RecordError(TidegateError):
+    """The record of what was served cannot be written, or something in it cannot be read."""
+
+    code = "record_error"
+
+
 class LinkError(TidegateError):
     """Something is wrong with what crossed the link; the link must be re-synchronised."""
 

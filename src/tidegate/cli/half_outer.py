@@ -17,6 +17,7 @@ from tidegate.cli.ground import (
     open_ledger,
     secret_bytes,
 )
+from tidegate.cli.outer_log import open_log, seal_of
 from tidegate.cli.purse import LedgerPurse
 from tidegate.cli.record import RecordingEngine
 from tidegate.clock import SystemClock
@@ -35,6 +36,7 @@ from tidegate.serve.outer.keys import Keyring
 from tidegate.serve.outer.link import Connect, LinkEngine
 from tidegate.serve.outer.link_account import Purse
 from tidegate.serve.outer.link_settings import LinkSettings
+from tidegate.serve.outer.recorder import RecordedEngine
 from tidegate.serve.schedule import PullPolicy
 from tidegate.serve.telemetry import Metrics, make_logger
 from tidegate.units import Bits, Seconds
@@ -58,14 +60,21 @@ async def run_outer(settings: Settings, stop: asyncio.Event, ready: Callable[[in
         stack.callback(purse.close)
         with contextlib.suppress(BudgetExceededError):
             purse.stand_by(OWN_PRINCIPAL, Bits(16 * CLOSE_BITS))
+        folder = settings.record.folder
+        # Entered before the link, so that it still records how the last streams end.
+        log = None
+        if folder is not None:
+            log = await stack.enter_async_context(open_log(settings, folder, tokenizer, weak))
         link = link_engine(settings, weak, tokenizer, seeds, purse, metrics)
         await stack.enter_async_context(link)
         # Without its link this half is no use; whoever started it may start it again.
         ended = asyncio.create_task(link.ended())
         ended.add_done_callback(lambda _: stop.set())
         engine: Engine = link
+        if log is not None:
+            engine = RecordedEngine(link, seeds, log, seal_of(settings), settings.record.lora)
         if settings.outer.record is not None:
-            engine = RecordingEngine(link, seeds, settings.outer.record)
+            engine = RecordingEngine(engine, seeds, settings.outer.record)
         await serve_api(
             settings,
             engine,

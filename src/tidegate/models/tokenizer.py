@@ -30,6 +30,7 @@ class FileTokenizer:
     """`port.Tokenizer` over `tokenizer.json` and a chat template.
 
     `vocabulary_hash` is the hex SHA-256 of all (token, id) alone: what a weak model depends on.
+    `template_hash` is that of the chat template; empty where there is none.
     """
 
     def __init__(
@@ -46,6 +47,9 @@ class FileTokenizer:
         self.vocab_size: int = backend.get_vocab_size(with_added_tokens=True)
         words = sorted(backend.get_vocab(with_added_tokens=True).items(), key=lambda word: word[1])
         self.vocabulary_hash = hashlib.sha256(json.dumps(words).encode()).hexdigest()
+        self.template_hash = (
+            "" if template is None else hashlib.sha256(template.encode()).hexdigest()
+        )
         parts = (backend.to_str(), template or "", json.dumps(sorted(eos_ids)))
         self.fingerprint = hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

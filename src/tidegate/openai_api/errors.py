@@ -107,6 +107,13 @@ _OUTCOMES: Mapping[str, _Outcome] = MappingProxyType(
             "The upload ledger cannot be written, so nothing may be sent.",
             NO_RETRY,
         ),
+        "record_error": _Outcome(
+            503,
+            "server_error",
+            "record_unavailable",
+            "The record of answers cannot be written, so nothing may be sent.",
+            NO_RETRY,
+        ),
         "invalid_job": _Outcome(
             400,
             "invalid_request_error",

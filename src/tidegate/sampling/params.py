@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from tidegate.errors import TidegateError
 
 MAX_BIAS = 100.0
+_HEAD = struct.Struct("<dqddddd")
+_BIAS = struct.Struct("<qd")
 _RANGES = {
     "temperature": (0.0, 2.0),
     "top_k": (0, 2**31 - 1),
@@ -63,8 +65,7 @@ class SamplingParams:
 
     def canonical(self) -> bytes:
         """One byte string per value: fixed-width little-endian fields, then the counted biases."""
-        head = struct.pack(
-            "<dqddddd",
+        head = _HEAD.pack(
             self.temperature,
             self.top_k,
             self.top_p,
@@ -73,5 +74,32 @@ class SamplingParams:
             self.frequency_penalty,
             self.repetition_penalty,
         )
-        biases = b"".join(struct.pack("<qd", token, bias) for token, bias in self.logit_bias)
+        biases = b"".join(_BIAS.pack(token, bias) for token, bias in self.logit_bias)
         return head + struct.pack("<q", len(self.logit_bias)) + biases
+
+    @classmethod
+    def from_canonical(cls, raw: bytes) -> SamplingParams:
+        """The value whose `canonical` bytes are `raw`.
+
+        Raises InvalidParamsError where there is none.
+        """
+        try:
+            temperature, top_k, top_p, min_p, *penalties = _HEAD.unpack_from(raw)
+            presence, frequency, repetition = penalties
+            (count,) = struct.unpack_from("<q", raw, _HEAD.size)
+            biases = tuple(_BIAS.iter_unpack(raw[_HEAD.size + 8 :]))
+        except struct.error as error:
+            raise InvalidParamsError("the bytes are not those of sampling parameters") from error
+        params = cls(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            presence_penalty=presence,
+            frequency_penalty=frequency,
+            repetition_penalty=repetition,
+            logit_bias=biases,
+        )
+        if count != len(biases) or params.canonical() != raw:
+            raise InvalidParamsError("the bytes are not those of sampling parameters")
+        return params

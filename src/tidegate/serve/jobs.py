@@ -6,8 +6,8 @@ real one, the same engine without a link (for the benchmark's baseline), or a fa
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tidegate.sampling.finish import FinishReason, Limits
@@ -39,11 +39,30 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a stream runs: the link's session in hex, its slot, the step at which it joined.
+
+    `candidate` is the draft that won, where the inner half made several.
+    """
+
+    session: str
+    slot: int
+    joined: int
+    candidate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
-    """More of the answer. `text` is whole characters only and never part of a stop string."""
+    """More of the answer. `text` is whole characters only and never part of a stop string.
+
+    The first of the tokens was said at `step` of `place`, where the engine has such; each of the
+    others one step later. They are for the record and make no difference to anybody else.
+    """
 
     token_ids: tuple[int, ...]
     text: str
+    place: Place | None = field(default=None, compare=False)
+    step: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +84,18 @@ class Failed:
 
 
 Event = Delta | Finished | Failed
+
+
+def joined(deltas: Sequence[Delta]) -> Delta:
+    """At least one delta, all in a row, as one."""
+    if len(deltas) == 1:
+        return deltas[0]
+    return Delta(
+        tuple(token for delta in deltas for token in delta.token_ids),
+        "".join(delta.text for delta in deltas),
+        deltas[0].place,
+        deltas[0].step,
+    )
 
 
 class Engine(Protocol):

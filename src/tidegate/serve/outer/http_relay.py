@@ -23,7 +23,7 @@ from structlog.typing import FilteringBoundLogger
 from tidegate.clock import Clock
 from tidegate.errors import TidegateError
 from tidegate.openai_api.errors import ApiError, of_failure
-from tidegate.serve.jobs import Delta, Engine, Event, Failed, Finished, Job
+from tidegate.serve.jobs import Delta, Engine, Event, Failed, Finished, Job, joined
 from tidegate.serve.outer.http_settings import HttpSettings
 from tidegate.serve.telemetry import Metrics, place_of
 from tidegate.units import Seconds
@@ -103,7 +103,7 @@ class Relay:
         batch: list[tuple[int, Outcome]] = []
         for choice in sorted(deltas.keys() | ends.keys()):
             if choice in deltas:
-                batch.append((choice, _joined(deltas[choice])))
+                batch.append((choice, joined(deltas[choice])))
             if choice in ends:
                 batch.append((choice, ends[choice]))
         return tuple(batch)
@@ -157,10 +157,3 @@ class Relay:
             told = type(error).__name__
             self._log.error("stream_broke", exception=told, at=place_of(error), choice=choice)
             self._end(choice, of_failure("internal_error"))
-
-
-def _joined(deltas: Sequence[Delta]) -> Delta:
-    return Delta(
-        tuple(token for delta in deltas for token in delta.token_ids),
-        "".join(delta.text for delta in deltas),
-    )

@@ -378,7 +378,7 @@ class Session:
             for said in done.said:
                 stream = self._streams.get(said.key)
                 if stream is not None:
-                    stream.tell(said)
+                    stream.tell(said, self.hello.link, done.number)
             for said in ended:
                 stream = self._streams.pop(said.key, None)
                 if stream is None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from tidegate.coding.upload import ABORT
 from tidegate.errors import BudgetExceededError, ProtocolViolationError, TidegateError
-from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job
+from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job, Place
 from tidegate.serve.lockstep import LaneKey, Ready
 from tidegate.serve.outer.link_account import Account, Accounts
 from tidegate.serve.outer.link_follow import Said
@@ -65,6 +65,8 @@ class Stream:
         """Steps granted at which it was known to say a token."""
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._untold: list[int] = []
+        self._untold_since = 0
+        self._candidate = 0
         self._tokens = 0
         self._over = False
 
@@ -83,16 +85,21 @@ class Stream:
         self.granted = self._tokens
         self.waiting = self._unready
 
-    def tell(self, said: Said) -> None:
-        """A symbol was decoded and may be shown. An end is told by `finish` or `fail`."""
+    def tell(self, said: Said, session: bytes, step: int) -> None:
+        """A symbol of `step` was decoded and may be shown. An end is told by `finish` or `fail`."""
         if isinstance(said.symbol, Ready):
             self._unready = False
+            self._candidate = said.symbol.choice
         token = said.token
         if token is not None:
+            if not self._untold:
+                self._untold_since = step
             self._tokens += 1
             self._untold.append(token)
         if self._untold and (said.text or said.ended):
-            self._events.put_nowait(Delta(tuple(self._untold), said.text))
+            place = Place(session.hex(), said.key.slot, said.key.step, self._candidate)
+            told = tuple(self._untold)
+            self._events.put_nowait(Delta(told, said.text, place, self._untold_since))
             self._untold.clear()
 
     def renew(self, accounts: Accounts) -> None:
