@@ -44,3 +44,47 @@ int64_t tg_contenders(tg_noise *noise, int rows, int vocabulary, const uint8_t *
     }
     return found;
 }
+
+void tg_sums(int rows, const uint8_t *seed_TS, const uint32_t *position_T, const float *top_T,
+             const int64_t *start_R, const int32_t *id_N, const float *score_N, int64_t *sum_N) {
+    for (int t = 0; t < rows; t++) {
+        tg_noise row = {.origin = fabsf(top_T[t]) > SCORE_LIMIT ? top_T[t] : 0};
+        tg_stream_init(&row.stream, seed_TS + (int64_t)t * TG_SEED_BYTES, position_T[t]);
+        for (int64_t n = start_R[t]; n < start_R[t + 1]; n++)
+            sum_N[n] = units(&row, score_N[n], 0) + tg_gumbel(&row.stream, (uint32_t)id_N[n]);
+    }
+}
+
+#define REACH 30.0f
+#define LOG2_E 1.44269504f
+#define LN2_HIGH (355.0f / 512.0f)
+#define LN2_LOW ((float)(0.69314718055994530942 - 355.0 / 512.0))
+#define MASS_BITS 42
+#define TERM(factorial) ((float)(1.0 / (factorial)))
+
+TG_CLONES static int64_t masses(const float *scores_V, int vocabulary, float best) {
+    int64_t total = 0;
+    for (int i = 0; i < vocabulary; i++) {
+        float gap = scores_V[i] - best;
+        gap = gap < -REACH ? -REACH : gap;
+        float halvings = rintf(gap * LOG2_E);
+        float rest = gap - halvings * LN2_HIGH;
+        rest -= halvings * LN2_LOW;
+        float power = TERM(5040) * rest + TERM(720);
+        power = power * rest + TERM(120);
+        power = power * rest + TERM(24);
+        power = power * rest + TERM(6);
+        power = power * rest + TERM(2);
+        power = power * rest + 1.0f;
+        power = power * rest + 1.0f;
+        uint64_t mass = (uint32_t)(int32_t)(power * 16777216.0f);
+        total += (int64_t)((mass << (MASS_BITS - 24)) >> (uint64_t)(uint32_t)(int32_t)-halvings);
+    }
+    return total;
+}
+
+void tg_masses(int rows, int vocabulary, const float *scores_TV, const float *best_T,
+               int64_t *total_T) {
+    for (int t = 0; t < rows; t++)
+        total_T[t] = masses(scores_TV + (int64_t)t * vocabulary, vocabulary, best_T[t]);
+}

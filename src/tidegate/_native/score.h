@@ -20,4 +20,14 @@ int64_t tg_contenders(tg_noise *noise, int rows, int vocabulary, const uint8_t *
                       int64_t capacity, int64_t *start_R, int32_t *id_N, int64_t *gap_N,
                       int64_t *claimed_gap_T);
 
+/* score + noise of listed tokens, in units; row t's lie in start_R[t] to start_R[t + 1]. top_T: the
+ * best score of each row. */
+void tg_sums(int rows, const uint8_t *seed_TS, const uint32_t *position_T, const float *top_T,
+             const int64_t *start_R, const int32_t *id_N, const float *score_N, int64_t *sum_N);
+
+/* The sum of each row's masses as sampling/masses.py defines them, bit for bit. No NaN among the
+ * scores; best_T: each row's largest, finite. */
+void tg_masses(int rows, int vocabulary, const float *scores_TV, const float *best_T,
+               int64_t *total_T);
+
 #endif
