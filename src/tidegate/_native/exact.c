@@ -9,8 +9,27 @@
 
 #define WORTH_ROWS 20000 /* elements below which a second thread costs more than it brings */
 
-static int useful(int threads, int64_t elements) {
-    return elements < WORTH_ROWS ? 1 : threads;
+/* Does one row; returns 1 where it is refused. */
+typedef int row_job(const void *arguments, int row);
+
+static int each_row(row_job *job, const void *arguments, int n, int elements, int threads) {
+    int refused = 0;
+    if (threads == 1 || (int64_t)n * elements < WORTH_ROWS) {
+        float_state kept = float_begin();
+        for (int row = 0; row < n; row++)
+            refused |= job(arguments, row);
+        float_end(kept);
+        return refused;
+    }
+#pragma omp parallel num_threads(threads) reduction(| : refused)
+    {
+        float_state kept = float_begin();
+#pragma omp for
+        for (int row = 0; row < n; row++)
+            refused |= job(arguments, row);
+        float_end(kept);
+    }
+    return refused;
 }
 
 /* q = rint(h * 2**(22 - exponent)); the sum of squares is exact up to a width of 65,536. */
@@ -39,11 +58,21 @@ CLONES static void scaled_q8(const float *h_D, const float *gain_D, int width, f
         q_D[d] = (int8_t)steps(h_D[d] * inverse * gain_D[d] * reciprocal, 127.0f);
 }
 
-static int normalise(const float *h_D, const float *gain_D, int width, double eps, int8_t *q_D,
-                     float *scale) {
+typedef struct {
+    int width;
+    double eps;
+    const float *h_ND, *gain_D;
+    int8_t *q_ND;
+    float *scale_N;
+} normalising;
+
+static int normalise(const void *arguments, int row) {
+    const normalising *a = arguments;
+    int width = a->width, exponent = 0;
+    const float *h_D = a->h_ND + (int64_t)row * width;
     int32_t most = tg_loudness(h_D, width);
     int64_t sum = 0;
-    int exponent = 0;
+    float reciprocal;
     if (most > LOUDEST_BITS)
         return 1;
     if (most >= QUIET_BITS) {
@@ -51,29 +80,18 @@ static int normalise(const float *h_D, const float *gain_D, int width, double ep
         sum = sum_of_squares(h_D, width, power_of_two(22 - exponent));
     }
     double mean = (double)sum / (double)width;
-    double square = ldexp(mean, 2 * (exponent - 22)) + eps;
-    float inverse = (float)(1.0 / sqrt(square)), reciprocal;
-    if (unit_of(scaled_loudness(h_D, gain_D, width, inverse), 127.0f, &reciprocal, scale))
+    float inverse = (float)(1.0 / sqrt(ldexp(mean, 2 * (exponent - 22)) + a->eps));
+    most = scaled_loudness(h_D, a->gain_D, width, inverse);
+    if (unit_of(most, 127.0f, &reciprocal, a->scale_N + row))
         return 1;
-    scaled_q8(h_D, gain_D, width, inverse, reciprocal, q_D);
+    scaled_q8(h_D, a->gain_D, width, inverse, reciprocal, a->q_ND + (int64_t)row * width);
     return 0;
 }
 
 int tg_exact_normalise(int threads, int n, int width, double eps, const float *h_ND,
                        const float *gain_D, int8_t *q_ND, float *scale_N) {
-    int refused = 0;
-    threads = useful(threads, (int64_t)n * width);
-#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : refused)
-    {
-        float_state kept = float_begin();
-#pragma omp for
-        for (int row = 0; row < n; row++) {
-            int64_t at = (int64_t)row * width;
-            refused |= normalise(h_ND + at, gain_D, width, eps, q_ND + at, scale_N + row);
-        }
-        float_end(kept);
-    }
-    return refused;
+    normalising a = {width, eps, h_ND, gain_D, q_ND, scale_N};
+    return each_row(normalise, &a, n, width, threads);
 }
 
 CLONES static void rotate(float *x_D, const float *cos_R, const float *sin_R, int half) {
@@ -90,27 +108,52 @@ CLONES static void q13(const float *x_D, int size, float reciprocal, int16_t *q_
         q_D[d] = (int16_t)steps(x_D[d] * reciprocal, 4095.0f);
 }
 
-static int append(const int32_t *acc_O, float scale, const tg_channels *qkv, const float *cos_R,
-                  const float *sin_R, int64_t place, const tg_pages *pages, float *y_O,
-                  int16_t *q_HD, float *scale_H) {
-    int size = pages->size, refused = 0;
-    tg_dequantise(acc_O, scale, qkv, y_O);
-    for (int head = 0; head < pages->heads + 2 * pages->kv_heads; head++) {
-        float *x_D = y_O + (int64_t)head * size, reciprocal, *to_scale = scale_H + head;
-        int16_t *to_q = q_HD + (int64_t)head * size;
-        int key = head - pages->heads, value = key - pages->kv_heads;
-        if (value < 0)
-            rotate(x_D, cos_R, sin_R, size / 2);
-        if (key >= 0) {
-            int16_t *q = value < 0 ? pages->key : pages->value;
-            float *scales = value < 0 ? pages->key_scale : pages->value_scale;
-            int64_t at = place + (int64_t)(value < 0 ? key : value) * TG_PAGE;
-            to_q = q + at * size;
-            to_scale = scales + at;
-        }
-        refused |= unit_of(tg_loudness(x_D, size), 4095.0f, &reciprocal, to_scale);
-        if (!refused)
-            q13(x_D, size, reciprocal, to_q);
+typedef struct {
+    const int32_t *acc_NO;
+    const float *scale_N, *cos_TR, *sin_TR;
+    const tg_channels *qkv;
+    const tg_rows *rows;
+    const tg_pages *pages;
+    float *scratch_NO;
+    int16_t *q_NHD;
+    float *scale_NH;
+} appending;
+
+/* Where q13 of a head of q, k or v goes. */
+typedef struct {
+    int16_t *q_D;
+    float *scale;
+} goal;
+
+static goal goal_of(const appending *a, int row, int head) {
+    const tg_pages *p = a->pages;
+    int position = a->rows->position_N[row], key = head - p->heads, value = key - p->kv_heads;
+    const int32_t *table_P = a->rows->table_SP + (int64_t)a->rows->sequence_N[row] * a->rows->pages;
+    if (key < 0) {
+        int64_t at = (int64_t)row * p->heads + head;
+        return (goal){a->q_NHD + at * p->size, a->scale_NH + at};
+    }
+    int64_t kv_head = (int64_t)table_P[position / TG_PAGE] * p->kv_heads + (value < 0 ? key : value);
+    int64_t at = kv_head * TG_PAGE + position % TG_PAGE;
+    return value < 0 ? (goal){p->key + at * p->size, p->key_scale + at}
+                     : (goal){p->value + at * p->size, p->value_scale + at};
+}
+
+static int append(const void *arguments, int row) {
+    const appending *a = arguments;
+    int size = a->pages->size, outputs = a->qkv->outputs, refused = 0;
+    int64_t turn = (int64_t)a->rows->position_N[row] * (size / 2);
+    float *y_O = a->scratch_NO + (int64_t)row * outputs, reciprocal;
+    tg_dequantise(a->acc_NO + (int64_t)row * outputs, a->scale_N[row], a->qkv, y_O);
+    for (int head = 0; head < outputs / size; head++) {
+        float *x_D = y_O + (int64_t)head * size;
+        goal to = goal_of(a, row, head);
+        if (head < a->pages->heads + a->pages->kv_heads)
+            rotate(x_D, a->cos_TR + turn, a->sin_TR + turn, size / 2);
+        if (unit_of(tg_loudness(x_D, size), 4095.0f, &reciprocal, to.scale))
+            refused = 1;
+        else
+            q13(x_D, size, reciprocal, to.q_D);
     }
     return refused;
 }
@@ -119,52 +162,43 @@ int tg_exact_append(int threads, const int32_t *acc_NO, const float *scale_N,
                     const tg_channels *qkv, const float *cos_TR, const float *sin_TR,
                     const tg_rows *rows, const tg_pages *pages, float *scratch_NO, int16_t *q_NHD,
                     float *scale_NH) {
-    int refused = 0, half = pages->size / 2, heads = pages->heads;
-    threads = useful(threads, (int64_t)rows->n * qkv->outputs);
-#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : refused)
-    {
-        float_state kept = float_begin();
-#pragma omp for
-        for (int row = 0; row < rows->n; row++) {
-            int position = rows->position_N[row];
-            int page = rows->table_SP[(int64_t)rows->sequence_N[row] * rows->pages +
-                                      position / TG_PAGE];
-            int64_t place = (int64_t)page * pages->kv_heads * TG_PAGE + position % TG_PAGE;
-            int64_t at = (int64_t)row * qkv->outputs;
-            refused |= append(acc_NO + at, scale_N[row], qkv, cos_TR + (int64_t)position * half,
-                              sin_TR + (int64_t)position * half, place, pages, scratch_NO + at,
-                              q_NHD + (int64_t)row * heads * pages->size,
-                              scale_NH + (int64_t)row * heads);
-        }
-        float_end(kept);
-    }
-    return refused;
+    appending a = {acc_NO, scale_N, cos_TR,     sin_TR, qkv,
+                   rows,   pages,   scratch_NO, q_NHD,  scale_NH};
+    return each_row(append, &a, rows->n, qkv->outputs, threads);
 }
 
-CLONES static void add(const int32_t *acc_D, float scale, const float *scale_D, int width,
-                       float *h_D) {
+typedef struct {
+    const int32_t *acc_NO;
+    const float *scale_N;
+    const tg_channels *channels;
+    float *to; /* the residual stream, scratch, or logits */
+    int8_t *q_NF;
+    float *out_scale_N;
+} scaling;
+
+CLONES static void add_scaled(const int32_t *acc_D, float scale, const float *scale_D, int width,
+                              float *h_D) {
     for (int d = 0; d < width; d++)
         h_D[d] = h_D[d] + (float)acc_D[d] * scale * scale_D[d];
 }
 
-void tg_exact_add(int threads, int n, const int32_t *acc_ND, const float *scale_N,
-                  const tg_channels *channels, float *h_ND) {
-    int width = channels->outputs;
-    threads = useful(threads, (int64_t)n * width);
-#pragma omp parallel num_threads(threads) if (threads > 1)
-    {
-        float_state kept = float_begin();
-#pragma omp for
-        for (int row = 0; row < n; row++) {
-            int64_t at = (int64_t)row * width;
-            add(acc_ND + at, scale_N[row], channels->scale_O, width, h_ND + at);
-        }
-        float_end(kept);
-    }
+static int add(const void *arguments, int row) {
+    const scaling *a = arguments;
+    int width = a->channels->outputs;
+    int64_t at = (int64_t)row * width;
+    add_scaled(a->acc_NO + at, a->scale_N[row], a->channels->scale_O, width, a->to + at);
+    return 0;
 }
 
-CLONES static void gate(const int32_t *gate_F, const int32_t *up_F, float scale,
-                        const float *gate_scale_F, const float *up_scale_F, int size, float *m_F) {
+void tg_exact_add(int threads, int n, const int32_t *acc_ND, const float *scale_N,
+                  const tg_channels *channels, float *h_ND) {
+    scaling a = {acc_ND, scale_N, channels, h_ND, NULL, NULL};
+    each_row(add, &a, n, channels->outputs, threads);
+}
+
+CLONES static void open_gate(const int32_t *gate_F, const int32_t *up_F, float scale,
+                             const float *gate_scale_F, const float *up_scale_F, int size,
+                             float *m_F) {
     for (int f = 0; f < size; f++) {
         float g = (float)gate_F[f] * scale * gate_scale_F[f];
         float up = (float)up_F[f] * scale * up_scale_F[f];
@@ -174,41 +208,33 @@ CLONES static void gate(const int32_t *gate_F, const int32_t *up_F, float scale,
     }
 }
 
+static int gate(const void *arguments, int row) {
+    const scaling *a = arguments;
+    int size = a->channels->outputs / 2;
+    int64_t at = (int64_t)row * size;
+    const int32_t *gate_F = a->acc_NO + 2 * at;
+    const float *scale_F = a->channels->scale_O;
+    open_gate(gate_F, gate_F + size, a->scale_N[row], scale_F, scale_F + size, size, a->to + at);
+    return tg_q8(a->to + at, size, a->q_NF + at, a->out_scale_N + row);
+}
+
 int tg_exact_gate(int threads, int n, const int32_t *acc_NO, const float *scale_N,
                   const tg_channels *gate_up, float *scratch_NF, int8_t *q_NF,
                   float *out_scale_N) {
-    int size = gate_up->outputs / 2, refused = 0;
-    threads = useful(threads, (int64_t)n * size * 4);
-#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : refused)
-    {
-        float_state kept = float_begin();
-#pragma omp for
-        for (int row = 0; row < n; row++) {
-            const int32_t *acc_O = acc_NO + (int64_t)row * 2 * size;
-            float *m_F = scratch_NF + (int64_t)row * size;
-            gate(acc_O, acc_O + size, scale_N[row], gate_up->scale_O, gate_up->scale_O + size,
-                 size, m_F);
-            refused |= tg_q8(m_F, size, q_NF + (int64_t)row * size, out_scale_N + row);
-        }
-        float_end(kept);
-    }
-    return refused;
+    scaling a = {acc_NO, scale_N, gate_up, scratch_NF, q_NF, out_scale_N};
+    return each_row(gate, &a, n, 2 * gate_up->outputs, threads);
+}
+
+static int logits(const void *arguments, int row) {
+    const scaling *a = arguments;
+    int size = a->channels->outputs;
+    float *logits_V = a->to + (int64_t)row * size;
+    tg_dequantise(a->acc_NO + (int64_t)row * size, a->scale_N[row], a->channels, logits_V);
+    return tg_loudness(logits_V, size) > LOUDEST_BITS;
 }
 
 int tg_exact_logits(int threads, int n, const int32_t *acc_NV, const float *scale_N,
                     const tg_channels *head, float *logits_NV) {
-    int refused = 0, size = head->outputs;
-    threads = useful(threads, (int64_t)n * size);
-#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : refused)
-    {
-        float_state kept = float_begin();
-#pragma omp for
-        for (int row = 0; row < n; row++) {
-            float *logits_V = logits_NV + (int64_t)row * size;
-            tg_dequantise(acc_NV + (int64_t)row * size, scale_N[row], head, logits_V);
-            refused |= tg_loudness(logits_V, size) > LOUDEST_BITS;
-        }
-        float_end(kept);
-    }
-    return refused;
+    scaling a = {acc_NV, scale_N, head, logits_NV, NULL, NULL};
+    return each_row(logits, &a, n, head->outputs, threads);
 }

@@ -38,16 +38,6 @@ CLONES static void weigh_portable(int group, int size, int count, const int16_t 
 }
 
 #ifdef __x86_64__
-#define AVX2 __attribute__((target("avx2")))
-
-/* The sums of eight vectors, in order. */
-AVX2 ALWAYS __m256i sums_of(const __m256i x[8]) {
-    __m256i a = _mm256_hadd_epi32(_mm256_hadd_epi32(x[0], x[1]), _mm256_hadd_epi32(x[2], x[3]));
-    __m256i b = _mm256_hadd_epi32(_mm256_hadd_epi32(x[4], x[5]), _mm256_hadd_epi32(x[6], x[7]));
-    return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20),
-                            _mm256_permute2x128_si256(a, b, 0x31));
-}
-
 AVX2 static void score_avx2(int group, int size, int count, const int16_t *q_GD,
                             const int16_t *key_TD, int32_t *acc_GT) {
     for (int t = 0; t < count; t += 8)

@@ -23,39 +23,35 @@ static void portable_1x1(const int8_t *q_K, const int8_t *w_K, int inputs, int32
 
 #ifdef __x86_64__
 
-ALWAYS int32_t remainder_of(const int8_t *q_K, const int8_t *w_K, int from, int inputs) {
-    int32_t sum = 0;
-    for (int k = from; k < inputs; k++)
-        sum += q_K[k] * w_K[k];
-    return sum;
-}
-
-__attribute__((target("avx2"))) ALWAYS int32_t sum_avx2(__m256i x) {
-    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
-    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+/* What is left of rows whose length is no multiple of a vector. */
+static void add_remainder(int rows, int columns, const int8_t *q_CK, const int8_t *w_RK, int from,
+                          int inputs, int32_t *acc_CO, int outputs) {
+    for (int c = 0; c < columns; c++)
+        for (int r = 0; r < rows; r++)
+            for (int k = from; k < inputs; k++)
+                acc_CO[(ptrdiff_t)c * outputs + r] +=
+                    q_CK[(ptrdiff_t)c * inputs + k] * w_RK[(ptrdiff_t)r * inputs + k];
 }
 
 /* |w| times q with w's sign: pairs reach 2 * 127 * 127 = 32,258, which int16 holds, so the
  * saturating instruction never saturates. -128 is outside the range of both. */
-__attribute__((target("avx2"))) ALWAYS void tile_avx2(int rows, int columns, const int8_t *q_CK,
-                                                      const int8_t *w_RK, int inputs,
-                                                      int32_t *acc_CO, int outputs) {
+AVX2 ALWAYS void tile_avx2(int rows, int columns, const int8_t *q_CK, const int8_t *w_RK,
+                           int inputs, int32_t *acc_CO, int outputs) {
     __m256i sum[8];
     const __m256i one = _mm256_set1_epi16(1);
-    int whole = inputs & ~31;
-    UNROLL for (int i = 0; i < rows * columns; i++) sum[i] = _mm256_setzero_si256();
-    for (int k = 0; k < whole; k += 32) {
+    ptrdiff_t length = inputs, whole = length & ~31;
+    UNROLL for (int i = 0; i < 8; i++) sum[i] = _mm256_setzero_si256();
+    for (ptrdiff_t k = 0; k < whole; k += 32) {
         __m256i w[2], size[2];
         UNROLL for (int r = 0; r < rows; r++) {
-            const int8_t *place = w_RK + (ptrdiff_t)r * inputs + k;
+            const int8_t *place = w_RK + r * length + k;
             if (columns == 1)
                 _mm_prefetch((const char *)place + AHEAD, _MM_HINT_T0);
             w[r] = _mm256_loadu_si256((const __m256i *)place);
             size[r] = _mm256_abs_epi8(w[r]);
         }
         UNROLL for (int c = 0; c < columns; c++) {
-            __m256i q = _mm256_loadu_si256((const __m256i *)(q_CK + (ptrdiff_t)c * inputs + k));
+            __m256i q = _mm256_loadu_si256((const __m256i *)(q_CK + c * length + k));
             UNROLL for (int r = 0; r < rows; r++) {
                 __m256i pairs = _mm256_maddubs_epi16(size[r], _mm256_sign_epi8(q, w[r]));
                 sum[r * columns + c] =
@@ -63,10 +59,12 @@ __attribute__((target("avx2"))) ALWAYS void tile_avx2(int rows, int columns, con
             }
         }
     }
+    int32_t flat[8];
+    _mm256_storeu_si256((__m256i *)flat, sums_of(sum));
     UNROLL for (int c = 0; c < columns; c++) UNROLL for (int r = 0; r < rows; r++)
-        acc_CO[(ptrdiff_t)c * outputs + r] =
-            sum_avx2(sum[r * columns + c]) +
-            remainder_of(q_CK + (ptrdiff_t)c * inputs, w_RK + (ptrdiff_t)r * inputs, whole, inputs);
+        acc_CO[(ptrdiff_t)c * outputs + r] = flat[r * columns + c];
+    if (whole < length)
+        add_remainder(rows, columns, q_CK, w_RK, (int)whole, inputs, acc_CO, outputs);
 }
 
 /* The instruction multiplies unsigned by signed bytes: q + 128 goes in, and 128 * w is taken off
@@ -78,7 +76,7 @@ tile_vnni(int rows, int columns, const int8_t *q_CK, const int8_t *w_RK, int inp
     const __m512i offset = _mm512_set1_epi8((char)0x80);
     UNROLL for (int i = 0; i < rows * columns; i++) sum[i] = _mm512_setzero_si512();
     UNROLL for (int r = 0; r < rows; r++) excess[r] = _mm512_setzero_si512();
-    for (int k = 0; k < inputs; k += 64) {
+    for (ptrdiff_t k = 0; k < inputs; k += 64) {
         __mmask64 mask = inputs - k >= 64 ? ~0ull : ~0ull >> (64 - (inputs - k));
         __m512i w[2];
         UNROLL for (int r = 0; r < rows; r++) {
@@ -162,9 +160,12 @@ static void part(tile *const tiles[2][4], int n, const int8_t *q_NK, const int8_
 void tg_exact_multiply(int kernel, int threads, int n, int inputs, int outputs,
                        const int8_t *q_NK, const int8_t *w_OK, int32_t *acc_NO) {
     tile *const(*tiles)[4] = TILE_SRC[kernel];
-    int blocks = (outputs + BLOCK - 1) / BLOCK;
-    int parts = (int64_t)n * inputs * outputs < WORTH ? 1 : least(threads, blocks);
-#pragma omp parallel for num_threads(parts) if (parts > 1) schedule(static)
+    int blocks = (outputs + BLOCK - 1) / BLOCK, parts = least(threads, blocks);
+    if (parts <= 1 || (int64_t)n * inputs * outputs < WORTH) {
+        part(tiles, n, q_NK, w_OK, inputs, 0, outputs, acc_NO, outputs);
+        return;
+    }
+#pragma omp parallel for num_threads(parts) schedule(static)
     for (int p = 0; p < parts; p++) {
         int first = (int)((int64_t)blocks * p / parts) * BLOCK;
         int end = least((int)((int64_t)blocks * (p + 1) / parts) * BLOCK, outputs);

@@ -100,6 +100,17 @@ ALWAYS int unit_of(int32_t most, float limit, float *reciprocal, float *scale) {
     return most > LOUDEST_BITS;
 }
 
+#ifdef __x86_64__
+#define AVX2 __attribute__((target("avx2")))
+/* The sums of eight vectors, in order. */
+AVX2 ALWAYS __m256i sums_of(const __m256i x[8]) {
+    __m256i a = _mm256_hadd_epi32(_mm256_hadd_epi32(x[0], x[1]), _mm256_hadd_epi32(x[2], x[3]));
+    __m256i b = _mm256_hadd_epi32(_mm256_hadd_epi32(x[4], x[5]), _mm256_hadd_epi32(x[6], x[7]));
+    return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20),
+                            _mm256_permute2x128_si256(a, b, 0x31));
+}
+#endif
+
 int32_t tg_loudness(const float *x_D, int size);
 void tg_dequantise(const int32_t *acc_O, float scale, const tg_channels *channels, float *y_O);
 /* Returns 1 where the row is refused. */

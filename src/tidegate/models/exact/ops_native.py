@@ -84,6 +84,12 @@ class NativeOps(NumpyOps):
         self._rows: _Struct | None = None
         self._layers: list[_Struct] = []
 
+    def embed(self, q_ND: NDArray[Any], scale_N: F32) -> F32:
+        """See `ops.Ops.embed`."""
+        h_ND = self.buffers.get("residual", np.float32, *q_ND.shape)
+        np.multiply(q_ND, scale_N[:, None], out=h_ND, dtype=np.float32)
+        return h_ND
+
     def normalise(self, h_ND: F32, gain_D: F32) -> Quantised:
         """See `ops.Ops.normalise`."""
         n, width = h_ND.shape
