@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,16 +20,13 @@ import safetensors.numpy
 
 from tidegate.errors import IntegrityError, ModelError
 from tidegate.models.cache import publish, sha256_of
-from tidegate.models.exact.shape import HEAD, LAYER_OPS, Shape, from_config, to_config
+from tidegate.models.exact.parameters import check
+from tidegate.models.exact.shape import Shape, from_config, to_config
 from tidegate.models.exact.tensorfile import Array, Stored, open_tensors
 from tidegate.models.prepared import MANIFEST, Manifest, content_hash, manifest_of
 
 FORMAT = "tidegate-exact-1"
 CONFIG = "config.json"
-
-_INT8 = np.dtype(np.int8)
-_INT16 = np.dtype(np.int16)
-_F32 = np.dtype(np.float32)
 
 _SHARD_BYTES = 1 << 30
 
@@ -50,31 +46,13 @@ class Converted:
         return self.manifest.root
 
 
-def layout(shape: Shape) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
-    """Name → (dtype, shape) of every tensor, in the order of a forward pass."""
-    vocabulary, width = shape.vocab_size, shape.width
-    rotation = (shape.context_length, shape.head_size // 2)
-    tensors: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
-        "embed.weight": (_INT8 if shape.tied else _INT16, (vocabulary, width)),
-        "embed.scale": (_F32, (vocabulary,)),
-        "rope.cos": (_F32, rotation),
-        "rope.sin": (_F32, rotation),
-    }
-    for layer in range(shape.layers):
-        for op in LAYER_OPS:
-            outputs, inputs = shape.linear(op)
-            prefix = f"layers.{layer}.{op}"
-            tensors[f"{prefix}.weight"] = (_INT8, (outputs, inputs))
-            tensors[f"{prefix}.scale"] = (_F32, (outputs,))
-        if shape.qkv_bias:
-            tensors[f"layers.{layer}.qkv.bias"] = (_F32, shape.linear("qkv")[:1])
-        tensors[f"layers.{layer}.attn_norm"] = (_F32, (width,))
-        tensors[f"layers.{layer}.mlp_norm"] = (_F32, (width,))
-    tensors["norm"] = (_F32, (width,))
-    if not shape.tied:
-        tensors[f"{HEAD}.weight"] = (_INT8, (vocabulary, width))
-        tensors[f"{HEAD}.scale"] = (_F32, (vocabulary,))
-    return tensors
+def is_converted(folder: Path) -> bool:
+    """Whether a folder claims to be a converted one; nothing of it is checked."""
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("format") == FORMAT
 
 
 def read(folder: Path) -> Converted:
@@ -98,11 +76,13 @@ def read(folder: Path) -> Converted:
             actual=content_hash(manifest),
         )
     shape = _read_shape(folder / CONFIG, manifest)
-    tensors: dict[str, Stored] = {}
+    stored: dict[str, Stored] = {}
     for name in sorted(manifest.files):
         if name.endswith(".safetensors"):
-            tensors |= open_tensors(folder / name)
-    return Converted(folder, manifest, shape, _checked(folder, shape, tensors))
+            stored |= open_tensors(folder / name)
+    tensors = {name: tensor.as_numpy() for name, tensor in stored.items()}
+    check(shape, tensors, str(folder))
+    return Converted(folder, manifest, shape, tensors)
 
 
 def _read_shape(path: Path, manifest: Manifest) -> Shape:
@@ -116,34 +96,6 @@ def _read_shape(path: Path, manifest: Manifest) -> Shape:
     if found != FORMAT:
         raise ModelError(f"{path}: format is {found!r}, not {FORMAT!r}", file=str(path))
     return from_config(config, str(path))
-
-
-def _checked(folder: Path, shape: Shape, stored: Mapping[str, Stored]) -> dict[str, Array]:
-    wanted = layout(shape)
-    for name in sorted(wanted.keys() ^ stored.keys()):
-        told = "lacks tensor" if name in wanted else "holds an unknown tensor"
-        raise ModelError(f"{folder} {told} {name}", file=str(folder), tensor=name)
-    arrays = {}
-    for name, (dtype, sizes) in wanted.items():
-        array = stored[name].exact(dtype)
-        _check(name, array, sizes, str(stored[name].file))
-        arrays[name] = array
-    return arrays
-
-
-def _check(name: str, array: Array, sizes: tuple[int, ...], file: str) -> None:
-    """Raise ModelError for another shape, or for values that the specification excludes."""
-    why = ""
-    if array.shape != sizes:
-        why = f"has shape {array.shape}, where the configuration asks for {sizes}"
-    elif array.dtype == _F32 and not np.isfinite(array).all():
-        why = "holds NaN or infinity"
-    elif array.dtype == _INT8 and array.size and array.min() < -127:
-        why = "holds -128, which the specification excludes"
-    elif array.dtype == _INT16 and array.size and array.min() < -32767:
-        why = "holds -32768, which the specification excludes"
-    if why:
-        raise ModelError(f"{file}: tensor {name} {why}", file=file, tensor=name)
 
 
 def write(
@@ -161,9 +113,10 @@ def write(
 ) -> Manifest:
     """Write a converted folder; it appears under its name only when it is complete.
 
-    `tensors` comes in the order of `layout`. `settings` joins the configuration (end tokens, what
-    the conversion chose); `files` are tokenizer and chat template by name. Raises ModelError naming
-    the tensor where `tensors` is not what `shape` asks for, or if `folder` is taken.
+    `tensors` may come in any order, a few at a time. `settings` joins the configuration (end
+    tokens, what the conversion chose); `files` are tokenizer and chat template by name. Raises
+    ModelError naming the tensor where `tensors` is not what `shape` asks for, or if `folder` is
+    taken.
     """
     if folder.exists():
         raise ModelError(f"{folder} exists already; choose another place", file=str(folder))
@@ -204,27 +157,21 @@ def _unfinished(folder: Path) -> Iterator[Path]:
 
 
 def _write_tensors(folder: Path, shape: Shape, tensors: Iterable[tuple[str, Array]]) -> None:
-    wanted = layout(shape)
     pending: dict[str, Array] = {}
-    shards = size = 0
+    written: dict[str, Array] = {}
+    shards = 0
 
     def flush() -> None:
-        nonlocal shards, size
+        nonlocal shards
         shards += 1
-        file = "model.safetensors" if shards == 1 else f"model-{shards}.safetensors"
-        safetensors.numpy.save_file(pending, folder / file)
+        path = folder / ("model.safetensors" if shards == 1 else f"model-{shards}.safetensors")
+        safetensors.numpy.save_file(pending, path)
+        written.update((name, stored.as_numpy()) for name, stored in open_tensors(path).items())
         pending.clear()
-        size = 0
 
     for name, array in tensors:
-        dtype, sizes = wanted.pop(name, (None, ()))
-        if array.dtype != dtype:
-            raise ModelError(f"tensor {name} is {array.dtype}, not {dtype}", tensor=name)
-        _check(name, array, sizes, str(folder))
         pending[name] = np.ascontiguousarray(array)
-        size += array.nbytes
-        if size >= _SHARD_BYTES:
+        if sum(kept.nbytes for kept in pending.values()) >= _SHARD_BYTES:
             flush()
-    if wanted:
-        raise ModelError(f"no tensor {next(iter(wanted))} was given", tensor=next(iter(wanted)))
     flush()
+    check(shape, written, str(folder))

@@ -146,54 +146,62 @@ class NumpyOps:
 
     def attention(self, queries: Queries, rows: Rows, pool: Pool, layer: int) -> F32:
         """Attention alone, for who calibrates."""
-        shape = self._shape
         out_NHD = np.empty(queries.q.shape, np.float32)
-        for row, sequence in enumerate(rows.sequence_N):
-            length = int(rows.position_N[row]) + 1
-            pages = rows.tables_SP[sequence, : -(-length // PAGE)]
-
-            def read(block_PHTx: NDArray[Any], pages: I32 = pages, length: int = length) -> Any:
-                """Of one sequence: heads, positions, and the head's numbers if there are any."""
-                chosen = block_PHTx[pages].swapaxes(0, 1)
-                return chosen.reshape(shape.kv_heads, -1, *chosen.shape[3:])[:, :length]
-
-            out_NHD[row] = self._attend_row(
-                queries.q[row],
-                queries.scale[row],
-                read(pool.keys[layer]),
-                read(pool.key_scales[layer]),
-                read(pool.values[layer]),
-                read(pool.value_scales[layer]),
-            )
+        blocks = (pool.keys, pool.key_scales, pool.values, pool.value_scales)
+        for sequence, pages_P in enumerate(rows.tables_SP):
+            own = np.flatnonzero(rows.sequence_N == sequence)
+            for start in range(0, len(own), PAGE):
+                some = own[start : start + PAGE]
+                out_NHD[some] = self._attend_some(
+                    queries.q[some],
+                    queries.scale[some],
+                    rows.position_N[some],
+                    *(self._history(block[layer], pages_P) for block in blocks),
+                )
         return out_NHD.reshape(out_NHD.shape[0], -1)
 
-    def _attend_row(
+    def _history(self, block_PGTx: NDArray[Any], pages_P: I32) -> NDArray[Any]:
+        """Of one sequence: key heads, positions, and the head's numbers if there are any."""
+        chosen = block_PGTx[pages_P].swapaxes(0, 1)
+        return chosen.reshape(self._shape.kv_heads, -1, *chosen.shape[3:])
+
+    def _attend_some(
         self,
-        q_HD: NDArray[np.int16],
-        scale_H: F32,
+        q_NHD: NDArray[np.int16],
+        scale_NH: F32,
+        position_N: I32,
         keys_GTD: NDArray[np.int16],
         key_scales_GT: F32,
         values_GTD: NDArray[np.int16],
         value_scales_GT: F32,
     ) -> F32:
-        """One token's heads; G key heads serve H/G queries each."""
-        size = self._shape.head_size
-        q_GHD = q_HD.reshape(self._shape.kv_heads, -1, size).astype(np.float64)
-        acc_GHT = q_GHD @ keys_GTD.swapaxes(1, 2).astype(np.float64)
-        scale_GH1 = (scale_H * attention_unit(self._shape)).reshape(self._shape.kv_heads, -1, 1)
-        z_GHT = acc_GHT.astype(np.float32) * scale_GH1 * key_scales_GT[:, None]
-        e_GHT = exp2(z_GHT - z_GHT.max(axis=-1, keepdims=True))
-        p_GHT = np.rint(e_GHT * np.float32(2**24)).astype(np.int64)
-        total_GH1 = p_GHT.sum(axis=-1, keepdims=True).astype(np.float32)
-        a_GHT = e_GHT * value_scales_GT[:, None]
-        largest_GH1 = a_GHT.max(axis=-1, keepdims=True)
-        quiet_GH1 = largest_GH1 < QUIET
-        safe_GH1 = np.where(quiet_GH1, np.float32(1), largest_GH1)
-        b_GHT = np.rint(a_GHT * (np.float32(32767) / safe_GH1)).astype(np.float64)
-        sum_GHD = (b_GHT @ values_GTD.astype(np.float64)).astype(np.float32)
-        back_GH1 = (safe_GH1 / np.float32(32767)) * (np.float32(2**24) / total_GH1)
-        out_GHD = np.where(quiet_GH1, np.float32(0), sum_GHD * back_GH1)
-        return out_GHD.reshape(-1, size)
+        """Some tokens of one sequence. G key heads serve R = H/G queries each."""
+        longest = int(position_N.max()) + 1
+        keys_GTD, key_scales_GT = keys_GTD[:, :longest], key_scales_GT[:, :longest]
+        values_GTD, value_scales_GT = values_GTD[:, :longest], value_scales_GT[:, :longest]
+        seen_N1T = (np.arange(longest) <= position_N[:, None])[:, None]
+        groups = (len(q_NHD), self._shape.kv_heads, -1)
+        unit_NGR = (scale_NH * attention_unit(self._shape)).reshape(groups)
+        unit_GNR = unit_NGR.swapaxes(0, 1)
+        q_GNRD = q_NHD.reshape(*groups, self._shape.head_size).swapaxes(0, 1).astype(np.float64)
+        acc_GNRT = q_GNRD @ keys_GTD.swapaxes(1, 2)[:, None].astype(np.float64)
+        z_GNRT = acc_GNRT.astype(np.float32) * unit_GNR[..., None] * key_scales_GT[:, None, None]
+        top_GNR1 = z_GNRT.max(axis=-1, keepdims=True, where=seen_N1T, initial=-np.inf)
+        e_GNRT = np.where(seen_N1T, exp2(np.minimum(z_GNRT - top_GNR1, 0)), np.float32(0))
+        total_GNR = np.rint(e_GNRT * np.float32(2**24)).astype(np.int64).sum(axis=-1)
+        a_GNRT = e_GNRT * value_scales_GT[:, None, None]
+        largest_GNR = a_GNRT.max(axis=-1)
+        quiet_GNR = largest_GNR < QUIET
+        safe_GNR = np.where(quiet_GNR, np.float32(1), largest_GNR)
+        b_GNRT = np.rint(a_GNRT * (np.float32(32767) / safe_GNR)[..., None])
+        sum_GNRD = (b_GNRT.astype(np.float64) @ values_GTD[:, None].astype(np.float64)).astype(
+            np.float32
+        )
+        back_GNR = (safe_GNR / np.float32(32767)) * (
+            np.float32(2**24) / total_GNR.astype(np.float32)
+        )
+        out_GNRD = np.where(quiet_GNR[..., None], np.float32(0), sum_GNRD * back_GNR[..., None])
+        return out_GNRD.swapaxes(0, 1).reshape(q_NHD.shape)
 
     def add(self, h_ND: F32, acc_ND: I32, scale_N: F32, channels: Channels) -> F32:
         """See `ops.Ops.add`."""

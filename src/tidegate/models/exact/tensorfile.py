@@ -55,11 +55,11 @@ class Stored:
     dtype: str
     raw: Array
 
-    def exact(self, dtype: np.dtype[Any]) -> Array:
-        """The array itself. Raises ModelError unless it is stored as `dtype`."""
-        if self.dtype == _BRAIN_FLOAT or self.raw.dtype != dtype:
+    def as_numpy(self) -> Array:
+        """The array as it is. Raises ModelError for bfloat16, which numpy does not have."""
+        if self.dtype == _BRAIN_FLOAT:
             raise ModelError(
-                f"{self.file}: tensor {self.name} is stored as {self.dtype}, not {dtype}",
+                f"{self.file}: tensor {self.name} is stored as {self.dtype}",
                 file=str(self.file),
                 tensor=self.name,
             )
