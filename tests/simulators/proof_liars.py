@@ -103,5 +103,5 @@ def recommitted(
         statement,
         trace_root([position_leaf(row) for row in hashes]),
         bytes(raw),
-        b"".join(b"".join(row) for row in hashes),
+        b"".join(hashes),
     )

@@ -107,9 +107,9 @@ class World:
         rows: list[bytes] = []
         hashes: list[bytes] = []
 
-        def sink(raw: bytes | bytearray, block_hashes: list[list[bytes]]) -> None:
+        def sink(raw: bytes | bytearray, block_hashes: list[bytes]) -> None:
             rows.append(bytes(raw))
-            hashes.extend(b"".join(position) for position in block_hashes)
+            hashes.extend(block_hashes)
 
         words = tokenizer.load(self.converted.folder)
         produced = produce(self.model(), self.converted.shape, [request], words.decode, [sink])[0]

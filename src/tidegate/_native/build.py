@@ -9,8 +9,8 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
-HEADERS = ("noise.h", "select.h", "symbols.h", "coder.h", "freivalds.h", "score.h")
-SOURCES = ("noise.c", "select.c", "symbols.c", "coder.c", "freivalds.c", "score.c")
+HEADERS = ("noise.h", "select.h", "symbols.h", "coder.h", "freivalds.h", "sha256.h", "score.h")
+SOURCES = ("noise.c", "select.c", "symbols.c", "coder.c", "freivalds.c", "sha256.c", "score.c")
 EXACT_SOURCES = ("exact_rows.c", "exact.c", "exact_multiply.c", "exact_attend.c")
 # No flag may let the compiler change what a float operation rounds to.
 FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fopenmp"]

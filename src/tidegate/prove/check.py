@@ -30,6 +30,7 @@ from tidegate.prove.trace import (
     Layout,
     Read,
     block_hashes,
+    hash_at,
     position_leaf,
     split,
     trace_root,
@@ -186,12 +187,12 @@ class _Check:
         for place, hashes in enumerate(block_hashes(parts, block)):
             token = block.start + place
             start = self._layout.hashes_offset(token)
-            opened = bytes(self._proof.hashes(start, HASH_BYTES * len(hashes)))
-            if opened != b"".join(hashes):
+            opened = bytes(self._proof.hashes(start, len(hashes)))
+            if opened != hashes:
                 number = next(
                     number
-                    for number, value in enumerate(hashes)
-                    if opened[HASH_BYTES * number :][:HASH_BYTES] != value
+                    for number in range(len(hashes) // HASH_BYTES)
+                    if hash_at(opened, number) != hash_at(hashes, number)
                 )
                 layer, op = products[number]
                 raise FoundError(

@@ -24,7 +24,7 @@ from tidegate.prove.trace import (
     trace_root,
 )
 
-Sink = Callable[[bytes | bytearray, list[list[bytes]]], None]
+Sink = Callable[[bytes | bytearray, list[bytes]], None]
 """Takes one block: its rows as they are stored, and the hashes of each of its positions. The rows
 are written over afterwards; a sink copies what it keeps."""
 

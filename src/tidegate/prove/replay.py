@@ -24,7 +24,7 @@ from tidegate.prove.passes import OpsOf, Passes
 from tidegate.prove.receipt import Subject
 from tidegate.prove.statement import Statement
 from tidegate.prove.tiers import Tier
-from tidegate.prove.trace import BLOCK, Layout, Read, position_leaf, row_hash, trace_root
+from tidegate.prove.trace import BLOCK, Layout, Read, hash_at, position_leaf, row_hash, trace_root
 from tidegate.prove.verdict import (
     CannotVerify,
     Fail,
@@ -81,11 +81,11 @@ class _Hashing:
             self._hashes[position].append(row_hash(acc_NO[row]))
         return acc_NO
 
-    def compare(self, position: int, committed: Sequence[bytes]) -> None:
+    def compare(self, position: int, committed: bytes) -> None:
         """Raise FoundError at the first product that was committed to otherwise."""
-        found = self._hashes[position]
-        for (layer, op), ours, theirs in zip(self._products, found, committed, strict=True):
-            if ours != theirs:
+        for number, ours in enumerate(self._hashes[position]):
+            if ours != hash_at(committed, number):
+                layer, op = self._products[number]
                 where = Place(part="product", token=position, layer=layer, op=op)
                 raise FoundError(where, "running it again gives another product")
 
@@ -146,7 +146,7 @@ def replay(
     )
 
 
-def _committed(hashes: Read, root: bytes | None, layout: Layout) -> list[list[bytes]]:
+def _committed(hashes: Read, root: bytes | None, layout: Layout) -> list[bytes]:
     """The row hashes of every position, once they are known to be under the receipt's root."""
     found = []
     for position in range(layout.positions):
@@ -154,7 +154,7 @@ def _committed(hashes: Read, root: bytes | None, layout: Layout) -> list[list[by
         raw = bytes(hashes(layout.hashes_offset(position), size))
         if len(raw) != size:
             raise FoundError(Place(part="trace", token=position), "the hashes are truncated here")
-        found.append([raw[i : i + HASH_BYTES] for i in range(0, size, HASH_BYTES)])
+        found.append(raw)
     if len(hashes(layout.hashes_offset(layout.positions), 1)):
         raise FoundError(Place(part="trace"), "the hashes go on after the answer's end")
     if trace_root(list(map(position_leaf, found))) != root:
@@ -168,7 +168,7 @@ def _run(
     stated: Stated,
     statement: Statement,
     chosen: Sequence[int],
-    committed: Sequence[Sequence[bytes]] | None,
+    committed: Sequence[bytes] | None,
     progress: Progress,
 ) -> None:
     tokens = [*statement.request.prompt_ids, *statement.tokens[:-1]]

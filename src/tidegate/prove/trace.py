@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tidegate._native._kernels import ffi, lib
 from tidegate.ledger.tree import leaf_hash, root_of
 from tidegate.models.exact.shape import HEAD, Shape
 from tidegate.prove.merkle import HASH_BYTES
@@ -106,26 +107,37 @@ def row_hash(row_O: I32Array) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(row_O, "<i4").data).digest()
 
 
-def block_hashes(parts: Sequence[I32Array], block: Block) -> list[list[bytes]]:
-    """The row hashes of each position of a block, from `split`'s parts."""
-    flat = [np.ascontiguousarray(part, "<i4").reshape(-1).view(np.uint8).data for part in parts]
-    sizes = [4 * part.shape[1] for part in parts]
-    *bodies, (heads, head_size) = zip(flat, sizes, strict=True)
+def block_hashes(parts: Sequence[I32Array], block: Block) -> list[bytes]:
+    """The row hashes of each position of a block, one after another, from `split`'s parts."""
     first_head = block.rows(HEAD).start - block.start
-    sha256 = hashlib.sha256
-    hashes = []
-    for place in range(block.count):
-        row = [sha256(body[size * place : size * (place + 1)]).digest() for body, size in bodies]
-        if place >= first_head:
-            start = head_size * (place - first_head)
-            row.append(sha256(heads[start : start + head_size]).digest())
-        hashes.append(row)
-    return hashes
+    hashes_NPH = np.empty((block.count, len(parts), HASH_BYTES), np.uint8)
+    for product, part in enumerate(parts):
+        _hash_rows(part, hashes_NPH[block.count - len(part) :, product])
+    bodies = len(parts) - 1
+    return [
+        hashes_PH[: bodies + (place >= first_head)].tobytes()
+        for place, hashes_PH in enumerate(hashes_NPH)
+    ]
 
 
-def position_leaf(hashes: Sequence[bytes]) -> bytes:
+def _hash_rows(rows_NO: I32Array, out_NH: NDArray[np.uint8]) -> None:
+    if not lib.tg_sha256_able():
+        for row_O, out_H in zip(rows_NO, out_NH, strict=True):
+            out_H[:] = np.frombuffer(row_hash(row_O), np.uint8)
+    elif len(rows_NO):
+        rows_NO = np.ascontiguousarray(rows_NO, "<i4")
+        data, out = (ffi.cast("uint8_t *", array.ctypes.data) for array in (rows_NO, out_NH))
+        lib.tg_sha256_rows(data, 4 * rows_NO.shape[1], len(rows_NO), out, out_NH.strides[0])
+
+
+def position_leaf(hashes: bytes) -> bytes:
     """The tree's leaf for one position, from its rows' hashes in the order products run."""
-    return leaf_hash(b"".join(hashes))
+    return leaf_hash(hashes)
+
+
+def hash_at(hashes: bytes, number: int) -> bytes:
+    """Hash `number` of those of one position."""
+    return hashes[HASH_BYTES * number :][:HASH_BYTES]
 
 
 def trace_root(leaves: Sequence[bytes]) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from proof_world import SHAPE, UNTIED, Bundle, World, ask
 from tidegate.errors import EngineError
 from tidegate.models.exact.ops_numpy import NumpyLinear
 from tidegate.models.exact.shape import HEAD
+from tidegate.prove import trace
 from tidegate.prove.produce import produce
 from tidegate.prove.recording import Recording
 from tidegate.prove.statement import Statement
@@ -33,6 +36,25 @@ def test_every_row_has_one_place(prompt: int, answer: int) -> None:
     assert layout.hashes_offset(len(positions)) == 32 * layout.rows
     ends = [layout.offset(i) + layout.block_bytes(block) for i, block in enumerate(blocks)]
     assert ends[:-1] == [layout.offset(i) for i in range(1, len(blocks))]
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_row_hashes_are_sha256_with_and_without_the_processors_help(
+    monkeypatch: pytest.MonkeyPatch, able: bool
+) -> None:
+    if not able:
+        monkeypatch.setattr(trace, "lib", SimpleNamespace(tg_sha256_able=lambda: 0))
+    chance = np.random.default_rng(1)
+    # 14 + 1 numbers are 60 bytes: with the padding one block more than without.
+    for outputs in (1, 13, 14, 15, 16, 30, 960):
+        for rows in (1, 2, 5):
+            body = chance.integers(-(2**31), 2**31, (rows, outputs)).astype(np.int32)
+            head = chance.integers(-(2**31), 2**31, (1, outputs + 1)).astype(np.int32)
+            hashes = trace.block_hashes([body, head], trace.Block(0, rows, rows - 1))
+            for place, row in enumerate(body):
+                assert trace.hash_at(hashes[place], 0) == hashlib.sha256(row.tobytes()).digest()
+            assert hashes[-1][32:] == hashlib.sha256(head.tobytes()).digest()
+            assert all(len(one) == 32 for one in hashes[:-1])
 
 
 def test_a_trace_is_as_long_as_its_layout_says(honest: tuple[Statement, Bundle]) -> None:
