@@ -115,7 +115,7 @@ class Record(_Section):
     """What happens when an answer cannot be recorded, as on a full disk: it ends with an error, or
     leaves all the same and the record says later how much did."""
     sign_ms: Positive = 10_000
-    """How long entries may be under no signed checkpoint; with the end of an answer one is signed."""
+    """Entries are under a signed checkpoint after this long at the latest, ends at once."""
     segment_mib: Annotated[int, Field(ge=1, le=1024)] = 16
     """Size at which a new file is begun; the last one is read when the half starts."""
     model: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")

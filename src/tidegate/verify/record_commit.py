@@ -74,11 +74,15 @@ class GroupCommit:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for response in tuple(self._running):
+            self.leave(response, Reason.CUT)
+        while self._flushing is not None:
+            await asyncio.gather(self._flushing, return_exceptions=True)
+            # What waited for this write may have something to say yet.
+            await asyncio.sleep(0)
         self._closed = True
         if self._signing is not None:
             self._signing.cancel()
-        if self._flushing is not None:
-            await asyncio.gather(self._flushing, return_exceptions=True)
         await self._sign()
         self._thread.shutdown(wait=True)
 
