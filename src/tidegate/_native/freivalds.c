@@ -2,8 +2,8 @@
 
 #define TG_ROWS 4 /* rows that share one read of a column */
 
-typedef void freivalds_dots(const int32_t *y, int64_t stride, int64_t inputs, const uint64_t *r,
-                            uint64_t *product, int columns);
+typedef void freivalds_dots(const int32_t *y, int64_t inputs, const uint64_t *r, uint64_t *product,
+                            int columns);
 
 static uint64_t freivalds_dot(const int32_t *y, int64_t from, int64_t inputs, const uint64_t *r) {
     uint64_t sum = 0;
@@ -12,10 +12,10 @@ static uint64_t freivalds_dot(const int32_t *y, int64_t from, int64_t inputs, co
     return sum;
 }
 
-static void freivalds_dots_plain(const int32_t *y, int64_t stride, int64_t inputs,
-                                 const uint64_t *r, uint64_t *product, int columns) {
+static void freivalds_dots_plain(const int32_t *y, int64_t inputs, const uint64_t *r,
+                                 uint64_t *product, int columns) {
     for (int row = 0; row < TG_ROWS; row++)
-        product[row * columns] = freivalds_dot(y + row * stride, 0, inputs, r);
+        product[row * columns] = freivalds_dot(y + row * inputs, 0, inputs, r);
 }
 
 static int freivalds_within(const int32_t *y, int64_t inputs, int32_t limit) {
@@ -32,8 +32,8 @@ static int freivalds_within(const int32_t *y, int64_t inputs, int32_t limit) {
 
 /* A 64-bit factor as a signed lower half and what is left for the upper one, since the processor
  * multiplies signed 32-bit numbers only: r = low + 2^32 * high. */
-__attribute__((target("avx2"))) static void freivalds_dots_avx2(const int32_t *y, int64_t stride,
-                                                                int64_t inputs, const uint64_t *r,
+__attribute__((target("avx2"))) static void freivalds_dots_avx2(const int32_t *y, int64_t inputs,
+                                                                const uint64_t *r,
                                                                 uint64_t *product, int columns) {
     const __m256i sign = _mm256_set1_epi64x(0x80000000);
     __m256i low[TG_ROWS], high[TG_ROWS];
@@ -45,7 +45,7 @@ __attribute__((target("avx2"))) static void freivalds_dots_avx2(const int32_t *y
         __m256i carry = _mm256_slli_epi64(_mm256_and_si256(r_low, sign), 1);
         __m256i r_high = _mm256_srli_epi64(_mm256_add_epi64(r_low, carry), 32);
         for (int row = 0; row < TG_ROWS; row++) {
-            __m128i four = _mm_loadu_si128((const __m128i *)(y + row * stride + i));
+            __m128i four = _mm_loadu_si128((const __m128i *)(y + row * inputs + i));
             __m256i wide = _mm256_cvtepi32_epi64(four);
             low[row] = _mm256_add_epi64(low[row], _mm256_mul_epi32(wide, r_low));
             high[row] = _mm256_add_epi64(high[row], _mm256_mul_epi32(wide, r_high));
@@ -56,7 +56,7 @@ __attribute__((target("avx2"))) static void freivalds_dots_avx2(const int32_t *y
         __m256i sum = _mm256_add_epi64(low[row], _mm256_slli_epi64(high[row], 32));
         _mm256_storeu_si256((__m256i *)part, sum);
         product[row * columns] =
-            part[0] + part[1] + part[2] + part[3] + freivalds_dot(y + row * stride, i, inputs, r);
+            part[0] + part[1] + part[2] + part[3] + freivalds_dot(y + row * inputs, i, inputs, r);
     }
 }
 
@@ -76,8 +76,8 @@ __attribute__((target("avx2"))) static int freivalds_within_avx2(const int32_t *
 }
 #endif
 
-int64_t tg_freivalds(const int32_t *y_NI, int64_t stride, int64_t rows, int64_t inputs,
-                     const uint64_t *r_CI, int columns, int32_t limit, uint64_t *product_NC) {
+int64_t tg_freivalds(const int32_t *y_NI, int64_t rows, int64_t inputs, const uint64_t *r_CI,
+                     int columns, int32_t limit, uint64_t *product_NC) {
     freivalds_dots *dots = freivalds_dots_plain;
     int (*within)(const int32_t *, int64_t, int32_t) = freivalds_within;
 #if defined(__x86_64__)
@@ -93,17 +93,17 @@ int64_t tg_freivalds(const int32_t *y_NI, int64_t stride, int64_t rows, int64_t 
         int64_t from = block * TG_ROWS;
         int64_t to = block < blocks ? from + TG_ROWS : rows;
         for (int64_t n = from; n < to; n++)
-            if (n < beyond && !within(y_NI + n * stride, inputs, limit))
+            if (n < beyond && !within(y_NI + n * inputs, inputs, limit))
                 beyond = n;
         for (int c = 0; c < columns; c++) {
             const uint64_t *r = r_CI + c * inputs;
             if (block < blocks) {
-                dots(y_NI + from * stride, stride, inputs, r, product_NC + from * columns + c,
+                dots(y_NI + from * inputs, inputs, r, product_NC + from * columns + c,
                      columns);
                 continue;
             }
             for (int64_t n = from; n < to; n++)
-                product_NC[n * columns + c] = freivalds_dot(y_NI + n * stride, 0, inputs, r);
+                product_NC[n * columns + c] = freivalds_dot(y_NI + n * inputs, 0, inputs, r);
         }
     }
     return beyond < rows ? beyond : -1;

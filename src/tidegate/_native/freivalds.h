@@ -4,9 +4,9 @@
 
 #include <stdint.h>
 
-/* product_NC[n * columns + c] = sum over i of y_NI[n * stride + i] * r_CI[c * inputs + i], mod 2^64.
+/* product_NC[n * columns + c] = sum over i of y_NI[n * inputs + i] * r_CI[c * inputs + i], mod 2^64.
  * Returns the first row that holds a number beyond -limit to limit, or -1. */
-int64_t tg_freivalds(const int32_t *y_NI, int64_t stride, int64_t rows, int64_t inputs,
-                     const uint64_t *r_CI, int columns, int32_t limit, uint64_t *product_NC);
+int64_t tg_freivalds(const int32_t *y_NI, int64_t rows, int64_t inputs, const uint64_t *r_CI,
+                     int columns, int32_t limit, uint64_t *product_NC);
 
 #endif

@@ -76,28 +76,25 @@ def combine(weight_OK: I8Array, r_CO: U64Array) -> U64Array:
 def products(rows_NI: I32Array, secret_CI: U64Array, limit: int) -> tuple[U64Array, int | None]:
     """rows·secret mod 2⁶⁴ as [N, C], and the first row with an entry beyond ±limit.
 
-    Rows may lie apart, their entries not. Raises ValueError for shapes or types that do not fit.
+    Raises ValueError for shapes or types that do not fit.
     """
     count, inputs = rows_NI.shape
     fits = rows_NI.dtype == np.int32 and secret_CI.dtype == np.uint64
     if not fits or secret_CI.shape[1:] != (inputs,) or not 0 <= limit < 1 << 31:
         raise ValueError("rows are int32 [N, I], secret columns uint64 [C, I], limits 31 bits")
-    if inputs and rows_NI.strides[1] != 4:
-        rows_NI = np.ascontiguousarray(rows_NI)
-    secret_CI = np.ascontiguousarray(secret_CI)
     columns = secret_CI.shape[0]
     out_NC = np.empty((count, columns), np.uint64)
-    if count == 0:
+    if not out_NC.size or not inputs:
+        out_NC[:] = 0
         return out_NC, None
     beyond = lib.tg_freivalds(
-        ffi.cast("int32_t *", rows_NI.ctypes.data),
-        rows_NI.strides[0] // 4,
+        ffi.from_buffer("int32_t[]", np.ascontiguousarray(rows_NI)),
         count,
         inputs,
-        ffi.cast("uint64_t *", secret_CI.ctypes.data),
+        ffi.from_buffer("uint64_t[]", np.ascontiguousarray(secret_CI)),
         columns,
         limit,
-        ffi.cast("uint64_t *", out_NC.ctypes.data),
+        ffi.from_buffer("uint64_t[]", out_NC),
     )
     return out_NC, None if beyond < 0 else int(beyond)
 

@@ -27,6 +27,8 @@ I32Array = NDArray[np.int32]
 BLOCK = 32
 """Positions a block. More would check a little faster and hold more of the trace in memory."""
 
+_ABLE = bool(lib.tg_sha256_able())
+
 Read = Callable[[int, int], bytes | memoryview]
 """`size` bytes from `offset`, or fewer at the end."""
 
@@ -112,7 +114,7 @@ def block_hashes(parts: Sequence[I32Array], block: Block) -> list[bytes]:
     first_head = block.rows(HEAD).start - block.start
     hashes_NPH = np.empty((block.count, len(parts), HASH_BYTES), np.uint8)
     for product, part in enumerate(parts):
-        _hash_rows(part, hashes_NPH[block.count - len(part) :, product])
+        _hash_rows(part, hashes_NPH[block.count - len(part) :], product)
     bodies = len(parts) - 1
     return [
         hashes_PH[: bodies + (place >= first_head)].tobytes()
@@ -120,14 +122,16 @@ def block_hashes(parts: Sequence[I32Array], block: Block) -> list[bytes]:
     ]
 
 
-def _hash_rows(rows_NO: I32Array, out_NH: NDArray[np.uint8]) -> None:
-    if not lib.tg_sha256_able():
-        for row_O, out_H in zip(rows_NO, out_NH, strict=True):
-            out_H[:] = np.frombuffer(row_hash(row_O), np.uint8)
-    elif len(rows_NO):
-        rows_NO = np.ascontiguousarray(rows_NO, "<i4")
-        data, out = (ffi.cast("uint8_t *", array.ctypes.data) for array in (rows_NO, out_NH))
-        lib.tg_sha256_rows(data, 4 * rows_NO.shape[1], len(rows_NO), out, out_NH.strides[0])
+def _hash_rows(rows_NO: I32Array, hashes_NPH: NDArray[np.uint8], product: int) -> None:
+    """Put the hash of each row where it belongs among its position's."""
+    count, outputs = rows_NO.shape
+    if not _ABLE:
+        for row_O, hashes_PH in zip(rows_NO, hashes_NPH, strict=True):
+            hashes_PH[product] = np.frombuffer(row_hash(row_O), np.uint8)
+    elif count:
+        data = ffi.from_buffer("uint8_t[]", np.ascontiguousarray(rows_NO, "<i4"))
+        out = ffi.from_buffer("uint8_t[]", hashes_NPH) + HASH_BYTES * product
+        lib.tg_sha256_rows(data, 4 * outputs, count, out, hashes_NPH.strides[0])
 
 
 def position_leaf(hashes: bytes) -> bytes:
