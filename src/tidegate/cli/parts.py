@@ -10,6 +10,7 @@ from tidegate.config import Models
 from tidegate.errors import ConfigError
 from tidegate.models import load, tokenizer
 from tidegate.models.cache import Progress, no_progress
+from tidegate.models.cpu import quick_dtype
 from tidegate.models.packages import pins
 from tidegate.models.port import Model, ModelInfo
 from tidegate.models.prepared import MANIFEST, manifest_of, prepare
@@ -25,10 +26,17 @@ PAIRS = {
 
 
 def pair(name: str) -> Models:
-    """The models of a named pair. Raises ConfigError."""
+    """The models of a named pair, in types this machine is quick at. Raises ConfigError."""
     if name not in PAIRS:
         raise ConfigError(f"there is no pair {name!r}; choose one of {', '.join(PAIRS)}")
-    return PAIRS[name]
+    models, quick = PAIRS[name], quick_dtype()
+    # Both halves of a pair run on this machine, so they come to the same choice.
+    slow = {
+        field: quick
+        for field in ("dtype", "weak_dtype")
+        if quick == "float32" and getattr(models, field) == "bfloat16"
+    }
+    return models.model_copy(update=slow)
 
 
 def fetch_all(models: Models, progress: Progress = no_progress) -> None:
