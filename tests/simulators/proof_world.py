@@ -26,7 +26,7 @@ from tidegate.models.exact.parameters import expected, parameters_of
 from tidegate.models.exact.seeded import tensors_of
 from tidegate.models.exact.shape import Shape
 from tidegate.models.port import ModelInfo
-from tidegate.prove import embedding, keys, receipt
+from tidegate.prove import keys, merkle, receipt
 from tidegate.prove.check import Proof, verify
 from tidegate.prove.keys import Key
 from tidegate.prove.produce import produce
@@ -125,9 +125,8 @@ class World:
             statement, keys.subject_of(self.converted), tier=Tier.FREIVALDS, trace=root
         )
         fed = (*statement.request.prompt_ids, *statement.tokens[:-1])
-        opened = embedding.opened(
-            self.converted.tensors["embed.weight"], keys.embedding_tree(self.converted), fed
-        )
+        words = keys.embedding_rows(self.converted)
+        opened = merkle.opened(words, keys.row_tree(words), fed)
         return Bundle(receipt.sign(note, SIGNER), rows, hashes, opened)
 
     def verify(self, bundle: Bundle, statement: Statement, key: Key | None = None) -> Verdict:

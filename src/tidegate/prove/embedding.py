@@ -1,4 +1,4 @@
-"""Rows of the embedding with Merkle paths: what a verifier without weights reads of it. Pure.
+"""The embedding of a verifier without weights: rows that came with Merkle paths. Pure.
 
 For each token that the model reads, ascending and once: the row's little-endian bytes, then its
 path. The tree and its root are the owner's (`prove.keys`).
@@ -6,34 +6,23 @@ path. The tree and its root are the owner's (`prove.keys`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.models.exact.shape import Shape
-from tidegate.prove.merkle import HASH_BYTES, Tree, included, leaf_hash, path_length
+from tidegate.prove.merkle import OpeningError, open_rows
 from tidegate.prove.verdict import FoundError, Place
-
-
-def opened(rows_VD: NDArray[Any], tree: Tree, tokens: Iterable[int]) -> bytes:
-    """The openings of some tokens' rows."""
-    parts = []
-    for token in sorted(set(tokens)):
-        parts += [np.ascontiguousarray(rows_VD[token]).tobytes(), *tree.path(token)]
-    return b"".join(parts)
 
 
 class OpenedEmbedding:
     """`parameters.Embedding` over openings that were checked against the owner's root."""
 
-    def __init__(
-        self, q: Mapping[int, NDArray[Any]], scale_V: NDArray[np.float32], shape: Shape
-    ) -> None:
+    def __init__(self, q: Mapping[int, NDArray[Any]], scale_V: NDArray[np.float32]) -> None:
         self._q = q
         self._scale_V = scale_V
-        self._width = shape.width
 
     def rows(self, token_N: NDArray[np.int32]) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """See `parameters.Embedding.rows`."""
@@ -53,21 +42,9 @@ def check(
     Raises FoundError at `embedding`, with the first position that reads the row in question.
     """
     dtype = np.dtype({1: "i1", 2: "<i2"}[number_bytes])
-    found: dict[int, NDArray[Any]] = {}
-    at = 0
-    for token in sorted(set(tokens)):
-        place = Place(part="embedding", token=tokens.index(token))
-        size = shape.width * number_bytes
-        hashes = path_length(token, shape.vocab_size)
-        end = at + size + HASH_BYTES * hashes
-        if end > len(raw):
-            raise FoundError(place, "the openings of the embedding are truncated")
-        row, steps = raw[at : at + size], raw[at + size : end]
-        path = [steps[i : i + HASH_BYTES] for i in range(0, len(steps), HASH_BYTES)]
-        if not included(leaf_hash(row), token, shape.vocab_size, path, root):
-            raise FoundError(place, "this row is not the owner's embedding of the token")
-        found[token] = np.frombuffer(row, dtype)
-        at = end
-    if at != len(raw):
-        raise FoundError(Place(part="embedding"), "more rows are opened than the model read")
-    return OpenedEmbedding(found, scale_V, shape)
+    try:
+        found = open_rows(raw, tokens, shape.vocab_size, shape.width * number_bytes, root)
+    except OpeningError as error:
+        token = None if error.number is None else tokens.index(error.number)
+        raise FoundError(Place(part="embedding", token=token), error.reason) from error
+    return OpenedEmbedding({t: np.frombuffer(row, dtype) for t, row in found.items()}, scale_V)

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ import numpy as np
 import safetensors.numpy
 
 from tidegate.errors import ModelError
+from tidegate.ledger.tree import leaf_hash
 from tidegate.models import tokenizer
 from tidegate.models.cache import Progress, no_progress, publish
 from tidegate.models.exact.format import CONFIG, FORMAT, Converted
@@ -30,7 +31,7 @@ from tidegate.models.exact.shape import Shape, check
 from tidegate.models.exact.tensorfile import Array
 from tidegate.models.prepared import TOKENIZER_FILES, content_hash
 from tidegate.prove.freivalds import SECRET_BYTES, Columns, columns_for, combine, draw
-from tidegate.prove.merkle import Tree, leaf_hash
+from tidegate.prove.merkle import Tree
 from tidegate.prove.receipt import Subject
 from tidegate.prove.verdict import UnverifiableError
 
@@ -99,10 +100,15 @@ def subject_of(converted: Converted) -> Subject:
     )
 
 
-def embedding_tree(converted: Converted) -> Tree:
-    """The tree over the embedding's rows, each as its little-endian bytes."""
-    rows_VK = converted.tensors["embed.weight"]
-    return Tree([leaf_hash(np.ascontiguousarray(row_K).tobytes()) for row_K in rows_VK])
+def embedding_rows(converted: Converted) -> list[bytes]:
+    """The embedding's rows as little-endian bytes, which the leaves of its tree are made of."""
+    rows_VD = converted.tensors["embed.weight"]
+    return [row_D.tobytes() for row_D in np.ascontiguousarray(rows_VD)]
+
+
+def row_tree(rows: Sequence[bytes]) -> Tree:
+    """The tree over such rows."""
+    return Tree([leaf_hash(row) for row in rows])
 
 
 def generate(
@@ -139,7 +145,7 @@ def generate(
         weights=subject.weights.hex(),
         config=subject.config.hex(),
         tokenizer=subject.tokenizer.hex(),
-        embedding=embedding_tree(converted).root.hex(),
+        embedding=row_tree(embedding_rows(converted)).root.hex(),
         embedding_bytes=converted.tensors["embed.weight"].itemsize,
         eos_ids=tuple(sorted(tokenizer.eos_ids_of(converted.folder))),
         shape=shape,

@@ -6,11 +6,9 @@ node up gives the same root as splitting at the largest power of two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tidegate.ledger.tree import EMPTY_ROOT, included, leaf_hash, node_hash
-
-__all__ = ["HASH_BYTES", "Tree", "included", "leaf_hash", "path_length"]
 
 HASH_BYTES = 32
 
@@ -50,3 +48,43 @@ def path_length(index: int, size: int) -> int:
         length += index ^ 1 < size
         index, size = index >> 1, (size + 1) >> 1
     return length
+
+
+def opened(rows: Sequence[bytes], tree: Tree, numbers: Iterable[int]) -> bytes:
+    """Some leaves, ascending and once each: the row behind the leaf, then its path."""
+    parts = [(rows[number], *tree.path(number)) for number in sorted(set(numbers))]
+    return b"".join(b"".join(part) for part in parts)
+
+
+class OpeningError(Exception):
+    """An opening is truncated, goes on too long, or is under another root; at leaf `number`."""
+
+    def __init__(self, number: int | None, reason: str) -> None:
+        super().__init__(reason)
+        self.number = number
+        self.reason = reason
+
+
+def open_rows(
+    raw: bytes, numbers: Iterable[int], size: int, row_bytes: int, root: bytes
+) -> dict[int, bytes]:
+    """The rows that `opened` put into `raw`, each checked against the root of a tree of `size`.
+
+    Raises OpeningError.
+    """
+    found: dict[int, bytes] = {}
+    at = 0
+    for number in sorted(set(numbers)):
+        start = at + row_bytes
+        end = start + HASH_BYTES * path_length(number, size)
+        if end > len(raw):
+            raise OpeningError(number, "the openings are truncated")
+        path = [raw[i : i + HASH_BYTES] for i in range(start, end, HASH_BYTES)]
+        row = raw[at:start]
+        if not included(leaf_hash(row), number, size, path, root):
+            raise OpeningError(number, "this row is not the owner's")
+        found[number] = row
+        at = end
+    if at != len(raw):
+        raise OpeningError(None, "more rows are opened than were used")
+    return found

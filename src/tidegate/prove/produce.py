@@ -12,6 +12,7 @@ from tidegate.errors import EngineError
 from tidegate.models.cache import Progress, no_progress
 from tidegate.models.exact.model import ExactModel
 from tidegate.models.exact.shape import Shape
+from tidegate.models.port import Model
 from tidegate.prove.answer import Answer, Detokenise
 from tidegate.prove.recording import Recorder, Recording, Sink
 from tidegate.prove.statement import Request, Statement
@@ -19,10 +20,10 @@ from tidegate.prove.statement import Request, Statement
 
 @dataclass(frozen=True, slots=True)
 class Produced:
-    """An answer, and the root of its trace if one was recorded."""
+    """An answer and the root of its trace."""
 
     statement: Statement
-    root: bytes | None
+    root: bytes
 
 
 def produce(
@@ -30,59 +31,65 @@ def produce(
     shape: Shape,
     requests: Sequence[Request],
     detokenise: Detokenise,
-    sinks: Sequence[Sink] | None,
+    sinks: Sequence[Sink],
     progress: Progress = no_progress,
 ) -> list[Produced]:
-    """Answer requests together, one sequence each; `sinks` take the traces, None records none.
+    """Answer requests together, one sequence each, whose traces go to `sinks`.
 
     The model must hold no sequences. Raises ModelError and EngineError as the model does.
     """
-    answers = [Answer(request, model.vocab_size, model.eos_ids, detokenise) for request in requests]
     recordings = [
         Recording(shape, len(request.prompt_ids), sink)
-        for request, sink in zip(requests, sinks or (), strict=False)
+        for request, sink in zip(requests, sinks, strict=True)
     ]
-    tokens: list[list[int]] = [[] for _ in requests]
-    done: dict[int, Produced] = {}
     plain = model.linear
     recorder = Recorder(plain, shape)
-    if sinks is not None:
-        model.linear, model.reuse = recorder, False
+    for number, recording in enumerate(recordings):
+        recorder.follow(number, recording)
+    model.linear, model.reuse = recorder, False
     try:
-        for number, recording in enumerate(recordings):
-            recorder.follow(number, recording)
-        pending = {number: request.prompt_ids for number, request in enumerate(requests)}
-        while pending:
-            progress("generating", sum(map(len, tokens)), _most(requests))
-            logits_NV = model.forward(list(pending.items()))
-            for number, logits_V in zip(list(pending), logits_NV, strict=True):
-                token = answers[number].choose(logits_V)
-                tokens[number].append(token)
-                pending[number] = (token,)
-                reason = answers[number].take(token)
-                if reason is None:
-                    continue
-                del pending[number]
-                model.drop(number)
-                recorder.release(number)
-                said = tuple(tokens[number])
-                statement = Statement(request=requests[number], tokens=said, reason=reason)
-                root = recordings[number].finish(len(said)) if recordings else None
-                done[number] = Produced(statement, root)
+        statements = generate(model, requests, detokenise, progress)
     finally:
         model.linear, model.reuse = plain, True
-    progress("generating", _most(requests), _most(requests))
+    return [
+        Produced(statement, recording.finish(len(statement.tokens)))
+        for statement, recording in zip(statements, recordings, strict=True)
+    ]
+
+
+def generate(
+    model: Model,
+    requests: Sequence[Request],
+    detokenise: Detokenise,
+    progress: Progress = no_progress,
+) -> list[Statement]:
+    """Answer requests together with any model, sequence ids from 0 on, and keep nothing.
+
+    Raises EngineError where prompt and answer do not fit, ModelError as the model does.
+    """
+    for request in requests:
+        if len(request.prompt_ids) + request.limits.max_tokens > model.context_length + 1:
+            raise EngineError(
+                "prompt and answer do not fit the model's context",
+                context_length=model.context_length,
+            )
+    answers = [Answer(request, model.vocab_size, model.eos_ids, detokenise) for request in requests]
+    tokens: list[list[int]] = [[] for _ in requests]
+    done: dict[int, Statement] = {}
+    pending = {number: request.prompt_ids for number, request in enumerate(requests)}
+    most = sum(request.limits.max_tokens for request in requests)
+    while pending:
+        progress("generating", sum(map(len, tokens)), most)
+        logits_NV = model.forward(list(pending.items()))
+        for number, logits_V in zip(list(pending), logits_NV, strict=True):
+            token = answers[number].choose(logits_V)
+            tokens[number].append(token)
+            pending[number] = (token,)
+            if reason := answers[number].take(token):
+                del pending[number]
+                model.drop(number)
+                done[number] = Statement(
+                    request=requests[number], tokens=tuple(tokens[number]), reason=reason
+                )
+    progress("generating", most, most)
     return [done[number] for number in range(len(requests))]
-
-
-def require_room(model: ExactModel, request: Request) -> None:
-    """Raise EngineError unless prompt and answer fit the model's context."""
-    if len(request.prompt_ids) + request.limits.max_tokens > model.context_length:
-        raise EngineError(
-            "prompt and answer do not fit the model's context",
-            context_length=model.context_length,
-        )
-
-
-def _most(requests: Sequence[Request]) -> int:
-    return sum(request.limits.max_tokens for request in requests)
