@@ -121,6 +121,14 @@ class Linear(Protocol):
 class Ops(Protocol):
     """Everything of a pass that is not a product. Raises ModelError for a row beyond LOUDEST."""
 
+    def place(self, array: NDArray[Any]) -> Array:
+        """A host array as this back end's."""
+        ...
+
+    def fetch(self, array: Array) -> NDArray[Any]:
+        """This back end's array as a host one."""
+        ...
+
     def pool(self, pages: int) -> Pool:
         """An empty pool."""
         ...

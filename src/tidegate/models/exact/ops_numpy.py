@@ -67,6 +67,14 @@ class NumpyOps:
         self._cos_TR = np.asarray(parameters.cos_TR)
         self._sin_TR = np.asarray(parameters.sin_TR)
 
+    def place(self, array: NDArray[Any]) -> NDArray[Any]:
+        """See `ops.Ops.place`."""
+        return array
+
+    def fetch(self, array: NDArray[Any]) -> NDArray[Any]:
+        """See `ops.Ops.fetch`."""
+        return array
+
     def pool(self, pages: int) -> Pool:
         """See `ops.Ops.pool`."""
         shape = self._shape
