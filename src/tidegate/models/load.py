@@ -9,11 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidegate.errors import ConfigError, ModelError
-from tidegate.models import ngram, tokenizer
+from tidegate.models import mixture, ngram, tokenizer
 from tidegate.models.cache import Progress, no_progress
+from tidegate.models.exact import load as exact
+from tidegate.models.exact.format import is_converted
+from tidegate.models.ngram_tables import NgramManifest
 from tidegate.models.port import Model
 from tidegate.models.prepared import Dtype, prepare
 from tidegate.models.tokenizer import FileTokenizer
+
+STUDENT = "student"
+"""The packaged student of SmolLM2, mixed with the packaged n-gram."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +59,13 @@ def load_strong(
     cache_dir: Path | None = None,
     progress: Progress = no_progress,
 ) -> Model:
-    """A model on transformers and torch. Raises ModelError or IntegrityError."""
+    """A model on the exact engine, if its folder is converted, else on transformers and torch.
+
+    Raises ModelError or IntegrityError.
+    """
     folder = prepare(spec, dtype=dtype, cache_dir=cache_dir, progress=progress)
+    if is_converted(folder):
+        return exact.load(folder, threads=threads, max_context=max_context)
     try:
         from tidegate.models import transformers_torch
     except ImportError as error:
@@ -71,15 +82,26 @@ def load_weak(
     cache_dir: Path | None = None,
     progress: Progress = no_progress,
 ) -> Model:
-    """The weak model: the packaged n-gram if `spec` is None, an n-gram's manifest, or a model.
+    """The weak model: the packaged n-gram if `spec` is None, the packaged student beside it if it
+    is STUDENT, an n-gram's manifest, or a model.
 
-    Raises ModelError, also if an n-gram was made for another vocabulary than `words` has.
+    Raises ModelError, also if what is packaged was made for another vocabulary than `words` has.
     """
+    if spec == STUDENT:
+        student = mixture.load()
+        _require_vocabulary(student.manifest, words)
+        return student
     if spec is not None and not spec.endswith(".json"):
         return load_strong(
             spec, dtype=dtype, threads=threads, cache_dir=cache_dir, progress=progress
         )
     model = ngram.load(None if spec is None else Path(spec))
-    if model.manifest.vocabulary_hash != words.vocabulary_hash:
-        raise ModelError(f"{model.manifest.name} was made for another tokenizer")
+    _require_vocabulary(model.manifest, words)
     return model
+
+
+def _require_vocabulary(
+    manifest: NgramManifest | mixture.MixtureManifest, words: FileTokenizer
+) -> None:
+    if manifest.vocabulary_hash != words.vocabulary_hash:
+        raise ModelError(f"{manifest.name} was made for another tokenizer")
