@@ -61,6 +61,7 @@ def write_llama(folder: Path, seed: int, blur: float = 0.0) -> Path:
         "num_attention_heads": HEADS,
         "num_key_value_heads": HEADS,
         "max_position_embeddings": CONTEXT,
+        "rms_norm_eps": 1e-6,
         "eos_token_id": list(ENDS),
         "tie_word_embeddings": False,
     }

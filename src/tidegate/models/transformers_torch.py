@@ -61,6 +61,12 @@ class TransformersModel:
         self._ids: list[int] = []  # sequence id in each row
         self._lengths: list[int] = []  # tokens in each row
 
+    @property
+    def module(self) -> torch.nn.Module:
+        """The model itself, for those who watch its layers."""
+        module: torch.nn.Module = self._model
+        return module
+
     def describe(self) -> ModelInfo:
         return self._info
 

@@ -6,6 +6,7 @@ spec/noise.md) and the rule by which both halves end a stream.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ from tidegate.prove.verdict import FoundError, Place, UnverifiableError
 from tidegate.sampling.filters import PenaltyState, mask_scores, needs_penalties, shift_logits
 from tidegate.sampling.finish import FinishReason, Progress, Rules, decide
 from tidegate.sampling.gumbel import Noise
+from tidegate.sampling.noise import SCORE_BITS
 from tidegate.sampling.seed import sub_seed
 
 F32Array = NDArray[np.float32]
@@ -41,10 +43,35 @@ class Answer:
 
     def choose(self, logits_V: F32Array) -> int:
         """The token that seed and parameters give for these logits. Raises EngineError."""
-        scores_V = mask_scores(shift_logits(logits_V, self._params, self._penalties), self._params)
+        scores_V = self._scores(logits_V)
+        return self._drawn().sample(scores_V)
+
+    def best(self, logits_V: F32Array, wanted: int) -> list[int]:
+        """The tokens nearest to being chosen, best first. Raises EngineError."""
+        scores_V = self._scores(logits_V)
+        return [int(token) for token in self._drawn().rank(scores_V, wanted).ids]
+
+    def shortfall(self, logits_V: F32Array, token: int) -> float:
+        """By how much a token's logit is too low for it to be chosen, to about 1/64; infinite where
+        a filter masks it. Raises EngineError."""
+        scores_V = self._scores(logits_V)
+        best = int(self._drawn().sample(scores_V))
+        two_V = np.full_like(scores_V, -np.inf)
+        two_V[[best, token]] = scores_V[[best, token]]
+        ranking = self._drawn().rank(two_V, 2)
+        gaps = {int(one): int(gap) for one, gap in zip(ranking.ids, ranking.gaps, strict=True)}
+        if token not in gaps:
+            return math.inf
+        return gaps[token] / float(1 << SCORE_BITS) * (self._params.temperature or 1.0)
+
+    def _scores(self, logits_V: F32Array) -> F32Array:
+        shifted_V = shift_logits(logits_V, self._params, self._penalties)
+        return mask_scores(shifted_V, self._params)
+
+    def _drawn(self) -> Noise:
         if self._params.temperature > 0.0:
             self._noise.move(self._seed, self.count)
-        return self._noise.sample(scores_V)
+        return self._noise
 
     def take(self, token: int) -> FinishReason | None:
         """Append a token; why the answer ends with it, if it does."""

@@ -8,9 +8,6 @@ never sees it; `rotate` makes it worthless. Format: `spec/prove.md`.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,25 +16,24 @@ from typing import Final
 
 import msgspec
 import numpy as np
-import safetensors.numpy
 
 from tidegate.errors import ModelError
 from tidegate.ledger.tree import leaf_hash
 from tidegate.models import tokenizer
-from tidegate.models.cache import Progress, no_progress, publish
+from tidegate.models.cache import Progress, no_progress
 from tidegate.models.exact.format import CONFIG, FORMAT, Converted
 from tidegate.models.exact.parameters import weight_name
 from tidegate.models.exact.shape import Shape, check
 from tidegate.models.exact.tensorfile import Array
-from tidegate.models.prepared import TOKENIZER_FILES, content_hash
+from tidegate.models.prepared import TOKENIZER_FILES, Manifest, content_hash
+from tidegate.prove import keyfile
 from tidegate.prove.freivalds import SECRET_BYTES, Columns, columns_for, combine, draw
+from tidegate.prove.keyfile import HEADER, TOKENIZER, seal, unseal
 from tidegate.prove.merkle import Tree
 from tidegate.prove.receipt import Subject
 from tidegate.prove.verdict import UnverifiableError
 
 MAGIC: Final = b"tidegate-freivalds-key/1\n"
-_HEADER: Final = "key.json"
-_TOKENIZER: Final = "tokenizer.json"
 
 
 class _Header(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -88,13 +84,15 @@ class Key:
 
 def subject_of(converted: Converted) -> Subject:
     """The model in a converted folder, as receipts and keys name it."""
-    manifest = converted.manifest
-    words = {
-        name: sha for name, sha in manifest.files.items() if name in TOKENIZER_FILES - {CONFIG}
-    }
+    return name_subject(FORMAT, converted.root, converted.manifest)
+
+
+def name_subject(engine: str, root: str, manifest: Manifest) -> Subject:
+    """A model by its engine, the root over its files, and its manifest."""
+    words = {n: digest for n, digest in manifest.files.items() if n in TOKENIZER_FILES - {CONFIG}}
     return Subject(
-        engine=FORMAT,
-        weights=bytes.fromhex(converted.root),
+        engine=engine,
+        weights=bytes.fromhex(root),
         config=bytes.fromhex(manifest.files[CONFIG]),
         tokenizer=bytes.fromhex(content_hash(msgspec.structs.replace(manifest, files=words))),
     )
@@ -136,8 +134,8 @@ def generate(
     for name, array in converted.tensors.items():
         if array.dtype == np.float32:
             tensors[f"parameters.{name}"] = np.ascontiguousarray(array)
-    words = converted.folder / _TOKENIZER
-    has_words = _TOKENIZER in converted.manifest.files
+    words = converted.folder / TOKENIZER
+    has_words = TOKENIZER in converted.manifest.files
     header = _Header(
         generation=generation,
         secret=chosen.hex(),
@@ -150,26 +148,16 @@ def generate(
         eos_ids=tuple(sorted(tokenizer.eos_ids_of(converted.folder))),
         shape=shape,
     )
-    tensors[_HEADER] = np.frombuffer(msgspec.json.encode(header), np.uint8)
-    tensors[_TOKENIZER] = np.frombuffer(words.read_bytes() if has_words else b"", np.uint8)
-    body: bytes = safetensors.numpy.save(tensors)
-    return MAGIC + hashlib.sha256(body).digest() + body
+    return seal(
+        MAGIC, msgspec.json.encode(header), words.read_bytes() if has_words else b"", tensors
+    )
 
 
 def decode(raw: bytes) -> Key:
     """Open a key file's bytes. Raises UnverifiableError, saying why, unless it is whole."""
-    body = raw[len(MAGIC) + 32 :]
-    if not raw.startswith(MAGIC):
-        raise UnverifiableError(
-            "this is not a verifier's key; make one with `tidegate prove keygen`"
-        )
-    if not hmac.compare_digest(hashlib.sha256(body).digest(), raw[len(MAGIC) : len(MAGIC) + 32]):
-        raise UnverifiableError(
-            "the key file is damaged; make another with `tidegate prove keygen`"
-        )
-    tensors = safetensors.numpy.load(body)
+    tensors = unseal(MAGIC, raw)
     try:
-        header = msgspec.json.decode(tensors[_HEADER].tobytes(), type=_Header)
+        header = msgspec.json.decode(tensors[HEADER].tobytes(), type=_Header)
         shape = check(header.shape, "the key")
         columns = {
             (layer, op): _columns(bytes.fromhex(header.secret), tensors, shape, layer, op)
@@ -196,7 +184,7 @@ def decode(raw: bytes) -> Key:
         embedding_root=bytes.fromhex(header.embedding),
         embedding_bytes=header.embedding_bytes,
         eos_ids=frozenset(header.eos_ids),
-        tokenizer_json=tensors[_TOKENIZER].tobytes(),
+        tokenizer_json=tensors[TOKENIZER].tobytes(),
     )
 
 
@@ -210,31 +198,13 @@ def _columns(
     return Columns(draw(secret, layer, op, outputs, weighted_CK.shape[0]), weighted_CK)
 
 
-def read(path: Path) -> Key:
-    """Open a key file. Raises UnverifiableError."""
-    try:
-        return decode(path.read_bytes())
-    except OSError as error:
-        raise UnverifiableError(f"cannot read the key {path}: {error.strerror}") from error
-
-
-def write(path: Path, raw: bytes) -> None:
-    """Put a key file in place, readable by its owner alone; what was there before is gone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".making")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
-        handle.write(raw)
-    publish(fresh, path)
-
-
 def rotate(path: Path, converted: Converted, progress: Progress = no_progress) -> Key:
     """Replace a key by one with a fresh secret, also where the weights are others now.
 
     Whatever was learned of the old one helps nobody afterwards, and traces made before can still be
     checked. Raises UnverifiableError where there is no key to replace.
     """
-    old = read(path)
+    old = decode(keyfile.read(path))
     raw = generate(converted, generation=old.generation + 1, progress=progress)
-    write(path, raw)
+    keyfile.write(path, raw)
     return decode(raw)

@@ -10,7 +10,7 @@ import pytest
 from proof_world import SECRET, Bundle, World, write_folder
 
 from tidegate.models.exact.shape import HEAD
-from tidegate.prove import keys
+from tidegate.prove import keyfile, keys
 from tidegate.prove.freivalds import columns_for
 from tidegate.prove.statement import Statement
 from tidegate.prove.verdict import Pass, UnverifiableError
@@ -38,9 +38,9 @@ def test_a_key_is_two_words_a_column_and_input(world: World) -> None:
 
 def test_the_file_is_its_owners_alone(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "deep" / "verifier.key"
-    keys.write(path, raw)
+    keyfile.write(path, raw)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert keys.read(path).subject == keys.decode(raw).subject
+    assert keys.decode(keyfile.read(path)).subject == keys.decode(raw).subject
 
 
 @pytest.mark.parametrize("place", [0, 30, 60, 400, -1])
@@ -59,7 +59,7 @@ def test_a_truncated_key_verifies_nothing(raw: bytes, size: int) -> None:
 
 def test_a_missing_key_verifies_nothing(tmp_path: Path) -> None:
     with pytest.raises(UnverifiableError, match="cannot read"):
-        keys.read(tmp_path / "verifier.key")
+        keyfile.read(tmp_path / "verifier.key")
 
 
 def test_rotation_changes_every_secret_and_checks_old_traces_still(
@@ -67,10 +67,10 @@ def test_rotation_changes_every_secret_and_checks_old_traces_still(
 ) -> None:
     statement, bundle = honest
     path = tmp_path / "verifier.key"
-    keys.write(path, raw)
-    before, after = keys.read(path), keys.rotate(path, world.converted)
+    keyfile.write(path, raw)
+    before, after = keys.decode(keyfile.read(path)), keys.rotate(path, world.converted)
     assert after.generation == before.generation + 1
-    assert keys.read(path).generation == after.generation
+    assert keys.decode(keyfile.read(path)).generation == after.generation
     for product, columns in before.columns.items():
         assert not np.isin(columns.r_CO, after.columns[product].r_CO).any()
     assert isinstance(world.verify(bundle, statement, after), Pass)
@@ -78,7 +78,7 @@ def test_rotation_changes_every_secret_and_checks_old_traces_still(
 
 def test_rotation_follows_new_weights(world: World, tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "verifier.key"
-    keys.write(path, raw)
+    keyfile.write(path, raw)
     other = write_folder(tmp_path / "model", seed="next year's")
     assert keys.rotate(path, other).subject == keys.subject_of(other)
 
