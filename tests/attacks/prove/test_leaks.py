@@ -17,7 +17,7 @@ from tidegate.models.exact.ops import Rows
 from tidegate.models.exact.ops_numpy import NumpyOps
 from tidegate.models.exact.parameters import parameters_of
 from tidegate.models.exact.shape import HEAD
-from tidegate.prove import embedding, keys
+from tidegate.prove import embedding, keyfile, keys
 from tidegate.prove.check import CheckedLinear
 from tidegate.prove.freivalds import range_limit
 from tidegate.prove.passes import Passes
@@ -110,7 +110,7 @@ def test_a_leaked_key_forges_an_answer_and_rotation_ends_that(world: World, tmp_
     assert answer != statement
     assert isinstance(world.verify(forged, answer), Pass)
     path = tmp_path / "verifier.key"
-    keys.write(path, keys.generate(world.converted))
+    keyfile.write(path, keys.generate(world.converted))
     verdict = world.verify(forged, answer, keys.rotate(path, world.converted))
     assert isinstance(verdict, Fail)
     assert verdict.place == Place(part="product", token=11, layer=2, op=HEAD)
