@@ -42,7 +42,7 @@ def pair(name: str) -> Models:
 def fetch_all(models: Models, progress: Progress = no_progress) -> None:
     """Bring everything both halves need into the cache. Raises ModelError."""
     prepare(models.strong, dtype=models.dtype, progress=progress)
-    if models.weak != NGRAM and not models.weak.endswith(".json"):
+    if models.weak not in (NGRAM, load.STUDENT) and not models.weak.endswith(".json"):
         prepare(models.weak, dtype=models.weak_dtype, progress=progress)
 
 
@@ -64,7 +64,7 @@ def strong_model(models: Models, progress: Progress = no_progress) -> Model:
 
 
 def weak_model(models: Models, progress: Progress = no_progress) -> Model:
-    """The weak model; without torch where it is the n-gram. Raises ModelError."""
+    """The weak model; without torch where it is the n-gram or the student. Raises ModelError."""
     return load.load_weak(
         None if models.weak == NGRAM else models.weak,
         load_tokenizer(models, progress),
