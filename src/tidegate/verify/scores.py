@@ -3,7 +3,7 @@
 With s = z + T·G, the logits plus the temperature times the noise, over the tokens that survive the
 filters, a served token t has the margin Δ = max s - s_t: 0 for the token that re-execution draws,
 small where two machines' floats disagree, large where somebody chose otherwise. Δ is Token-DiFR's
-score (arXiv 2511.20621); ln Φ(-Δ / (√2 σ)) is GM-LS (arXiv 2511.02620, section 4), the same order
+score (arXiv 2511.20621); ln Φ(-Δ / (√2 σ)) is GM-LS (arXiv 2511.02620), the same order
 for any σ. At T = 0 there is no noise and Δ is a difference of logits.
 
 A token that a filter removed has Δ = inf, though it may lie a rounding error beyond the cut. The
@@ -16,7 +16,7 @@ the two margins are equal.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -27,7 +27,15 @@ from tidegate.sampling.params import SamplingParams
 from tidegate.verify.scores_filters import has_filters
 from tidegate.verify.scores_margins import Margins, Scoring, filtered, unfiltered
 from tidegate.verify.scores_normal import log_ndtr
-from tidegate.verify.scores_rows import Draws, F32Array, F64Array, I32Array, I64Array, shift_rows
+from tidegate.verify.scores_rows import (
+    Draws,
+    F32Array,
+    F64Array,
+    I32Array,
+    I64Array,
+    Ids,
+    shift_rows,
+)
 
 _CHUNK = 1 << 21
 """Scores looked at together; bounds the memory beside the logits."""
@@ -41,8 +49,9 @@ class TokenScores:
     """What re-execution says of each served token; arrays over tokens [T], margins [M, T].
 
     expected_T: the token that re-execution draws. margin_T: Δ, inf where filtered.
-    boundary_margin_T: see above. logit_rank_T: how many raw logits are larger. gumbel_rank_T: how
-    many survivors have a larger sum; a lower bound where the margin is beyond `Scoring.margins`.
+    boundary_margin_T: see above. logit_rank_T: how many other raw logits are as large or
+    larger, so never more than R tokens have a rank below R. gumbel_rank_T: how many survivors have
+    a larger sum; a lower bound where the margin is beyond `Scoring.margins`.
     plain_MT, admissible_MT: how many tokens have a margin, or a boundary margin, of at most each of
     `Scoring.margins`. share_T: the served token's share of the weights Φ(-x) / Φ(x), with x =
     margin / (√2 σ), of all tokens within the largest margin: between two tokens, its probability.
@@ -60,26 +69,26 @@ class TokenScores:
 
 def score_tokens(
     logits_TV: F32Array,
-    served_T: Sequence[int] | I32Array,
+    served: Ids,
     params: SamplingParams,
     draws: Draws | None = None,
     *,
     scoring: Scoring | None = None,
-    prompt_ids: Sequence[int] = (),
-    output_ids: Sequence[int] | None = None,
+    prompt_ids: Ids = (),
+    output_ids: Ids | None = None,
     start: int = 0,
 ) -> TokenScores:
     """Scores of tokens `start` to `start + T` of an answer.
 
     logits_TV: float32, the verifier's raw logits for each. draws: each row's seed and position; may
     be None at temperature 0. prompt_ids, output_ids: the sequence, for penalties; output_ids is the
-    whole answer, `served_T` where that is all of it.
+    whole answer, `served` where that is all of it.
 
     Raises EngineError for logits that are not float32 [T, V], hold a NaN or have no finite maximum,
     or for a token outside the vocabulary; ConfigError for missing draws.
     """
     scoring = scoring or Scoring()
-    served_T = np.asarray(served_T, np.int64)
+    served_T: I64Array = np.asarray(served, np.int64)
     if logits_TV.dtype != np.float32 or logits_TV.ndim != 2 or len(logits_TV) != served_T.size:
         raise EngineError(
             f"{served_T.size} tokens need float32 logits [{served_T.size}, V], "
@@ -94,7 +103,7 @@ def score_tokens(
         raise ConfigError(
             f"{rows} sampled tokens need as many draws", temperature=params.temperature
         )
-    sequence = served_T if output_ids is None else output_ids
+    sequence = served if output_ids is None else output_ids
     chunks = []
     for part in _parts(rows, vocab_size):
         scores_TV = shift_rows(logits_TV[part], params, prompt_ids, sequence, start + part.start)
@@ -117,10 +126,8 @@ def tiers(scores: TokenScores, margin: float, rank: int) -> NDArray[np.int8]:
     """SAFE where the boundary margin is at most `margin`, else SUSPICIOUS where the served token is
     among the `rank` largest raw logits, else DANGEROUS. int8 [T]."""
     beyond_T = scores.boundary_margin_T > margin
-    tier_T: NDArray[np.int8] = np.where(scores.logit_rank_T < rank, SUSPICIOUS, DANGEROUS).astype(
-        np.int8
-    )
-    return np.where(beyond_T, tier_T, np.int8(SAFE))
+    worse_T = np.where(scores.logit_rank_T < rank, SUSPICIOUS, DANGEROUS)
+    return np.where(beyond_T, worse_T, SAFE).astype(np.int8)
 
 
 def _parts(rows: int, vocab_size: int) -> Iterator[slice]:
@@ -131,7 +138,8 @@ def _parts(rows: int, vocab_size: int) -> Iterator[slice]:
 
 def _ranks(logits_TV: F32Array, served_T: I64Array) -> I64Array:
     served_logits_T = logits_TV[np.arange(served_T.size), served_T]
-    return np.count_nonzero(logits_TV > served_logits_T[:, None], axis=1)
+    at_least_T: I64Array = np.count_nonzero(logits_TV >= served_logits_T[:, None], axis=1)
+    return at_least_T - 1
 
 
 def _joined(chunks: list[tuple[I64Array, Margins]], margins: int) -> TokenScores:

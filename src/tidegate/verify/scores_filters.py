@@ -125,7 +125,7 @@ class Heads:
         """How many tokens of each row have less than `mass_T` above them."""
         below_N = self.above_N < np.repeat(mass_T, np.diff(self.start_R))
         sums_R = np.concatenate([[0], np.cumsum(below_N)])
-        return sums_R[self.start_R[1:]] - sums_R[self.start_R[:-1]]
+        return _between(sums_R, self.start_R)
 
     def _count(self, fall_T: F64Array, side: str) -> I64Array:
         """How many tokens of each row fall by less ("left") or no more ("right") than `fall_T`."""
@@ -169,7 +169,7 @@ def heads(scores_TV: F32Array, params: SamplingParams, reach: float) -> Heads:
     row_N, id_N = (places[::-1] for places in _places(scores_TV >= floor_T[:, None]))
     # Stable, so that of equal scores the higher id comes first, as in the sampler.
     order_N = np.lexsort((-scores_TV[row_N, id_N], row_N))
-    row_N, id_N = row_N[order_N], id_N[order_N].astype(np.int32)
+    row_N, id_N = row_N[order_N], id_N[order_N]
     start_R = np.searchsorted(row_N, np.arange(rows + 1))
     score_N = scores_TV[row_N, id_N]
     fall_N = best_T.astype(np.float64)[row_N] - score_N
@@ -183,7 +183,7 @@ def heads(scores_TV: F32Array, params: SamplingParams, reach: float) -> Heads:
     return Heads(
         params,
         start_R,
-        id_N,
+        id_N.astype(np.int32),
         score_N,
         fall_N,
         best_T,
@@ -211,8 +211,11 @@ def _tilted(top_p: float, d_T: F64Array) -> F64Array:
 
 def _sums(value_N: I64Array, start_R: I64Array) -> I64Array:
     """Sums of each row, exact even where the running sum over rows wraps around."""
-    running_R = np.concatenate([[0], np.cumsum(value_N)])
-    sums_T: I64Array = running_R[start_R[1:]] - running_R[start_R[:-1]]
+    return _between(np.concatenate([[0], np.cumsum(value_N)]), start_R)
+
+
+def _between(running_N: I64Array, start_R: I64Array) -> I64Array:
+    sums_T: I64Array = running_N[start_R[1:]] - running_N[start_R[:-1]]
     return sums_T
 
 

@@ -1,7 +1,7 @@
 """Activation-DiFR: short fingerprints of hidden states, compared with the verifier's own.
 
 Tokens say little of how they were computed; a fingerprint says more in fewer of them (arXiv
-2511.20621, section 3.2: a random orthogonal projection of the last hidden state). It is an option
+2511.20621: a random orthogonal projection of the last hidden state). It is an option
 for whoever may ship it: a fingerprint crosses the link and is itself room for 32 · k bits a token,
 so it is charged like any upload, compared in the verifying zone and dropped. Many of them reveal
 the activations they came from, so they are kept no longer than the comparison takes.
@@ -71,4 +71,5 @@ def distances(sent_TK: F32Array, own_TK: F32Array) -> F64Array:
     sent_TK, own_TK = sent_TK.astype(np.float64), own_TK.astype(np.float64)
     apart_T = np.linalg.norm(sent_TK - own_TK, axis=1)
     length_T = np.maximum(np.linalg.norm(own_TK, axis=1), np.finfo(np.float64).tiny)
-    return np.nan_to_num(apart_T / length_T, nan=np.inf, posinf=np.inf)
+    relative_T: F64Array = np.nan_to_num(apart_T / length_T, nan=np.inf, posinf=np.inf)
+    return relative_T

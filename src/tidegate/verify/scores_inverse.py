@@ -2,7 +2,7 @@
 
 One uniform number u a token walks down the cumulative distribution in order of ids
 (`sampling.inverse`). Another machine's probabilities differ a little, which moves the ends of every
-token's interval; IPT-LS (arXiv 2511.02620, section 4) puts the noise on u instead and scores a
+token's interval; IPT-LS (arXiv 2511.02620) puts the noise on u instead and scores a
 token by ln P(u + N(0, σ²) lies in its interval), with σ in units of probability.
 """
 

@@ -96,8 +96,8 @@ def unfiltered(
     # Ascending by id and written from the back: the lowest id with no gap is what remains.
     best_N = np.flatnonzero(found.gap_N == 0)[::-1]
     expected_T[row_N[best_N]] = found.id_N[best_N]
-    margin_T = np.where(found.claimed_gap_T == NEVER, np.inf, found.claimed_gap_T * nats)
-    margin_N = found.gap_N * nats
+    margin_T: F64Array = np.where(found.claimed_gap_T == NEVER, np.inf, found.claimed_gap_T * nats)
+    margin_N = found.gap_N.astype(np.float64) * nats
     counts_MT = np.stack([_per_row(row_N, rows, margin_N <= limit) for limit in scoring.margins])
     weight_N = _weights(margin_N, scoring.sigma)
     served_weight_T = np.where(

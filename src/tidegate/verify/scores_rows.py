@@ -23,6 +23,7 @@ F64Array = NDArray[np.float64]
 I32Array = NDArray[np.int32]
 I64Array = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+Ids = Sequence[int] | NDArray[np.integer]
 
 UNIT = 2.0**20
 """Sums of score and noise are integers in units of 2**-20 nat (spec/noise.md)."""
@@ -100,8 +101,8 @@ def scale(params: SamplingParams) -> float:
 def shift_rows(
     logits_TV: F32Array,
     params: SamplingParams,
-    prompt_ids: Sequence[int] = (),
-    output_ids: Sequence[int] = (),
+    prompt_ids: Ids = (),
+    output_ids: Ids = (),
     start: int = 0,
 ) -> F32Array:
     """Steps 1 to 5 of `sampling.filters` for the tokens that follow output_ids[:start + t].
@@ -207,8 +208,8 @@ def _checked(ids_D: I64Array, vocab_size: int) -> I64Array:
 def _penalise(
     scores_TV: F32Array,
     params: SamplingParams,
-    prompt_ids: Sequence[int],
-    output_ids: Sequence[int],
+    prompt_ids: Ids,
+    output_ids: Ids,
     start: int,
 ) -> None:
     """Penalties in place: those of `sampling.filters`, with each row's own counts."""
