@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 import numpy as np
@@ -144,6 +145,7 @@ def tokens_to_alarm(null: Null, fraction: float, suspicious: float, false_alarms
     return math.inf if growth <= 0 else (-math.log(false_alarms) - _PRIOR) / growth
 
 
+@lru_cache(maxsize=256)
 def _log_payoffs(null: Null) -> F64Array:
     """[alternatives, 3]: log payoff on a safe, a suspicious and a dangerous token."""
     rows = []

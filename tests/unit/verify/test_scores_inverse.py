@@ -35,7 +35,10 @@ def plain(masked_V, uniform):
     ends /= ends[-1]
     phi = [0.5 * math.erfc(-(end - uniform / 2**64) / SIGMA / math.sqrt(2)) for end in ends]
     start = 0.5 * math.erfc(uniform / 2**64 / SIGMA / math.sqrt(2))
-    return [math.log(max(high - low, 0) + FLOOR) for low, high in zip([start, *phi], phi)]
+    return [
+        math.log(max(high - low, 0) + FLOOR)
+        for low, high in zip([start, *phi[:-1]], phi, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("name", PARAMS)
