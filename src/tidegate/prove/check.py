@@ -19,7 +19,7 @@ from tidegate.models.exact.parameters import parameters_of
 from tidegate.models.exact.shape import HEAD
 from tidegate.prove import embedding, receipt
 from tidegate.prove.answer import Answer, Stated, detokeniser
-from tidegate.prove.freivalds import I8Array, I32Array, row_bits
+from tidegate.prove.freivalds import I8Array, I32Array
 from tidegate.prove.keys import Key
 from tidegate.prove.merkle import HASH_BYTES
 from tidegate.prove.passes import OpsOf, Passes
@@ -109,7 +109,7 @@ def verify(
     except UnverifiableError as error:
         return CannotVerify(tier=_TIER, reason=error.message)
     layout = Layout(key.shape, len(statement.request.prompt_ids), len(statement.tokens))
-    row = min(row_bits(columns.inputs) for columns in key.columns.values())
+    row = min(columns.bits for columns in key.columns.values())
     return Pass(
         tier=_TIER,
         error_log2=math.log2(layout.rows) - row,

@@ -123,6 +123,11 @@ class Columns:
         """K, the length of the rows that are multiplied by the weights."""
         return int(self.weighted_CK.shape[1])
 
+    @property
+    def bits(self) -> int:
+        """-log₂ of the chance that a wrong row passes."""
+        return row_bits(self.inputs)
+
     def first_wrong(self, q_NK: I8Array, acc_NO: I32Array) -> tuple[int, str] | None:
         """The first row of `acc_NO` that is out of range or not the product of `q_NK`'s row.
 

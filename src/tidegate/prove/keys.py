@@ -11,7 +11,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -26,7 +25,6 @@ from tidegate.models.exact.parameters import weight_name
 from tidegate.models.exact.shape import Shape, check
 from tidegate.models.exact.tensorfile import Array
 from tidegate.models.prepared import TOKENIZER_FILES, Manifest, content_hash
-from tidegate.prove import keyfile
 from tidegate.prove.freivalds import SECRET_BYTES, Columns, columns_for, combine, draw
 from tidegate.prove.keyfile import HEADER, TOKENIZER, seal, unseal
 from tidegate.prove.merkle import Tree
@@ -198,13 +196,11 @@ def _columns(
     return Columns(draw(secret, layer, op, outputs, weighted_CK.shape[0]), weighted_CK)
 
 
-def rotate(path: Path, converted: Converted, progress: Progress = no_progress) -> Key:
-    """Replace a key by one with a fresh secret, also where the weights are others now.
+def rotate(raw: bytes, converted: Converted, progress: Progress = no_progress) -> bytes:
+    """The key that replaces the one in `raw`: a fresh secret, also where the weights are others.
 
     Whatever was learned of the old one helps nobody afterwards, and traces made before can still be
-    checked. Raises UnverifiableError where there is no key to replace.
+    checked. Raises UnverifiableError where `raw` is no key.
     """
-    old = decode(keyfile.read(path))
-    raw = generate(converted, generation=old.generation + 1, progress=progress)
-    keyfile.write(path, raw)
-    return decode(raw)
+    generation = decode(raw).generation + 1
+    return generate(converted, generation=generation, progress=progress)

@@ -134,6 +134,7 @@ def decode(raw: bytes) -> MonitorKey:
     except (msgspec.DecodeError, KeyError, ValueError) as error:
         raise UnverifiableError(f"the key file does not fit together: {error}") from error
     return MonitorKey(
+        generation=header.generation,
         subject=Subject(
             engine=header.engine,
             weights=bytes.fromhex(header.weights),

@@ -8,8 +8,11 @@ import numpy as np
 
 from tidegate.models.exact import forward
 from tidegate.models.exact.ops import PAGE, Linear, Ops, Rows
+from tidegate.models.exact.ops_native import NativeOps, kernels
 from tidegate.models.exact.parameters import Parameters
+from tidegate.models.exact.selftest import examine
 from tidegate.models.port import F32Array
+from tidegate.prove.verdict import UnverifiableError
 
 OpsOf = Callable[[Parameters], Ops]
 """Makes the back end that computes everything but products."""
@@ -44,3 +47,18 @@ class Passes:
             ids=(0,),
         )
         return forward.run(self._parameters, self._linear, self._ops, self._pool, rows)
+
+
+def native_ops(threads: int) -> OpsOf:
+    """The kernels' back end, once it has computed the specified bits on this machine.
+
+    Raises UnverifiableError where it does not.
+    """
+    kernel = kernels()[-1]
+    found = examine(f"native-{kernel}", threads=threads)
+    if found.differs:
+        raise UnverifiableError(
+            f"this machine does not compute the specified bits: native-{kernel} differs in "
+            f"{found.differs}"
+        )
+    return lambda parameters: NativeOps(parameters, kernel=kernel, threads=threads)

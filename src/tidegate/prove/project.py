@@ -81,6 +81,7 @@ class Projection:
 class MonitorKey:
     """What the monitor holds. `head_root` is over the head's rows as little-endian float32."""
 
+    generation: int
     subject: Subject
     shape: Shape
     dtype: str
@@ -88,6 +89,14 @@ class MonitorKey:
     head_root: bytes
     eos_ids: frozenset[int]
     tokenizer_json: bytes
+
+    def __repr__(self) -> str:
+        return f"MonitorKey(generation={self.generation}, dtype={self.dtype})"
+
+    @property
+    def projected_bytes(self) -> int:
+        """Bytes of the projections Wᵀ·R."""
+        return sum(projection.v_KR.nbytes for projection in self.projections.values())
 
     @property
     def tolerance(self) -> float:

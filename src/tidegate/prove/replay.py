@@ -141,7 +141,10 @@ def replay(
     return Pass(
         tier=_TIER,
         error_log2=math.log2(missed) if missed else -math.inf,
-        coverage=f"{len(chosen)} of {count} {products}, equal bit for bit, and the stop",
+        coverage=(
+            f"{len(chosen)} of {count} {products}, equal bit for bit, and the stop; the bound is "
+            "for one wrong token"
+        ),
         limits=() if committed else ("the products behind the tokens: there are no hashes",),
     )
 

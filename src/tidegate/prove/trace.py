@@ -30,7 +30,7 @@ BLOCK = 32
 _ABLE = bool(lib.tg_sha256_able())
 
 Read = Callable[[int, int], bytes | memoryview]
-"""`size` bytes from `offset`, or fewer at the end."""
+"""`size` bytes from `offset`, or fewer at the end; they may be overwritten by the next call."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import lattice
@@ -17,7 +16,7 @@ from tidegate.models.exact.ops import Rows
 from tidegate.models.exact.ops_numpy import NumpyOps
 from tidegate.models.exact.parameters import parameters_of
 from tidegate.models.exact.shape import HEAD
-from tidegate.prove import embedding, keyfile, keys
+from tidegate.prove import embedding, keys
 from tidegate.prove.check import CheckedLinear
 from tidegate.prove.freivalds import range_limit
 from tidegate.prove.passes import Passes
@@ -90,7 +89,7 @@ def _forgery(r_CO: NDArray[np.uint64], outputs: list[int]) -> NDArray[np.int64]:
     return np.array(next(row[:count] for row in short if any(row) and not any(row[count:])))
 
 
-def test_a_leaked_key_forges_an_answer_and_rotation_ends_that(world: World, tmp_path: Path) -> None:
+def test_a_leaked_key_forges_an_answer_and_rotation_ends_that(world: World) -> None:
     request = ask(prompt=9, tokens=4, temperature=0.0)
     statement, bundle = world.prove(request)
     place = (11, world.converted.shape.layers, HEAD)
@@ -109,9 +108,9 @@ def test_a_leaked_key_forges_an_answer_and_rotation_ends_that(world: World, tmp_
     forged, answer = _retold(world, altered, statement)
     assert answer != statement
     assert isinstance(world.verify(forged, answer), Pass)
-    path = tmp_path / "verifier.key"
-    keyfile.write(path, keys.generate(world.converted))
-    verdict = world.verify(forged, answer, keys.rotate(path, world.converted))
+    leaked = keys.generate(world.converted)
+    rotated = keys.decode(keys.rotate(leaked, world.converted))
+    verdict = world.verify(forged, answer, rotated)
     assert isinstance(verdict, Fail)
     assert verdict.place == Place(part="product", token=11, layer=2, op=HEAD)
 
