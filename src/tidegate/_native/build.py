@@ -12,6 +12,8 @@ HERE = Path(__file__).resolve().parent
 HEADERS = ("noise.h", "select.h", "symbols.h", "coder.h", "freivalds.h", "sha256.h", "score.h")
 SOURCES = ("noise.c", "select.c", "symbols.c", "coder.c", "freivalds.c", "sha256.c", "score.c")
 EXACT_SOURCES = ("exact_rows.c", "exact.c", "exact_multiply.c", "exact_attend.c")
+# The generated source only includes the others, so setuptools has to be told of them.
+DEPENDS = [str(path) for path in sorted(HERE.glob("*.[ch]"))]
 # No flag may let the compiler change what a float operation rounds to.
 FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fopenmp"]
 
@@ -45,6 +47,7 @@ ffi.set_source(
     # One translation unit, so that the compiler sees through the small functions.
     "\n".join(["#include <stdint.h>", _tables(), *(f'#include "{name}"' for name in SOURCES)]),
     include_dirs=[str(HERE)],
+    depends=DEPENDS,
     extra_compile_args=FLAGS,
     extra_link_args=["-fopenmp"],
 )
@@ -55,6 +58,7 @@ exact_ffi.set_source(
     "tidegate._native._exact",
     "\n".join(f'#include "{name}"' for name in EXACT_SOURCES),
     include_dirs=[str(HERE)],
+    depends=DEPENDS,
     extra_compile_args=FLAGS,
     extra_link_args=["-fopenmp"],
     libraries=["m"],

@@ -38,26 +38,38 @@ CLONES static void weigh_portable(int group, int size, int count, const int16_t 
 }
 
 #ifdef __x86_64__
-AVX2 static void score_avx2(int group, int size, int count, const int16_t *q_GD,
-                            const int16_t *key_TD, int32_t *acc_GT) {
-    for (int t = 0; t < count; t += 8)
-        for (int g = 0; g < group; g++) {
-            const int16_t *q_D = q_GD + (ptrdiff_t)g * size;
+/* Eight places and one query head at a time. */
+AVX2 ALWAYS void scores_of(int group, ptrdiff_t size, int count, const int16_t *q_GD,
+                           const int16_t *key_TD, int32_t *acc_GT) {
+    for (ptrdiff_t t = 0; t < count; t += 8)
+        for (ptrdiff_t g = 0; g < group; g++) {
+            const int16_t *q_D = q_GD + g * size, *key = key_TD + t * size;
             __m256i sum[8];
 #pragma GCC unroll 8
             for (int i = 0; i < 8; i++)
                 sum[i] = _mm256_setzero_si256();
-            for (int d = 0; d < size; d += 16) {
+#pragma GCC unroll 8
+            for (ptrdiff_t d = 0; d < size; d += 16) {
                 __m256i q = _mm256_loadu_si256((const __m256i *)(q_D + d));
 #pragma GCC unroll 8
                 for (int i = 0; i < 8; i++) {
-                    const int16_t *key = key_TD + (ptrdiff_t)(t + i) * size + d;
-                    __m256i pairs = _mm256_madd_epi16(q, _mm256_loadu_si256((const __m256i *)key));
-                    sum[i] = _mm256_add_epi32(sum[i], pairs);
+                    __m256i k = _mm256_loadu_si256((const __m256i *)(key + i * size + d));
+                    sum[i] = _mm256_add_epi32(sum[i], _mm256_madd_epi16(q, k));
                 }
             }
             _mm256_storeu_si256((__m256i *)(acc_GT + g * TG_PAGE + t), sums_of(sum));
         }
+}
+
+/* The usual head sizes as constants, so that addresses need no arithmetic. */
+AVX2 static void score_avx2(int group, int size, int count, const int16_t *q_GD,
+                            const int16_t *key_TD, int32_t *acc_GT) {
+    if (size == 64)
+        scores_of(group, 64, count, q_GD, key_TD, acc_GT);
+    else if (size == 128)
+        scores_of(group, 128, count, q_GD, key_TD, acc_GT);
+    else
+        scores_of(group, size, count, q_GD, key_TD, acc_GT);
 }
 
 AVX2 ALWAYS void widen(int64_t *sum, __m128i low, __m128i high) {
@@ -75,7 +87,7 @@ AVX2 ALWAYS void weigh_run(int group, int size, const int16_t *b_GT, ptrdiff_t s
 #pragma GCC unroll 4
     for (int g = 0; g < group; g++)
         low[g] = high[g] = _mm256_setzero_si256();
-#pragma GCC unroll 8
+#pragma GCC unroll 1
     for (int t = 0; t < RUN; t += 2) {
         const int16_t *value = value_TD + (ptrdiff_t)t * size;
         __m256i one = _mm256_loadu_si256((const __m256i *)value);

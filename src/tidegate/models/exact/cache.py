@@ -16,8 +16,14 @@ import numpy as np
 
 from tidegate.errors import ModelError
 from tidegate.models.exact.ops import PAGE, Ops, Pool, Rows
+from tidegate.models.exact.shape import Shape
 
-_FIRST_PAGES = 16
+_FIRST_BYTES = 1 << 30
+"""Of a new pool. Growing copies everything; memory that is never touched costs nothing."""
+
+_FIRST_PAGES = (16, 512)
+"""At least, and at most."""
+
 _START = b""
 
 
@@ -33,12 +39,14 @@ class _Sequence:
 class Cache:
     """Sequences by id. `spare` full pages are kept after their last sequence was dropped."""
 
-    def __init__(self, ops: Ops, *, spare: int = 256) -> None:
+    def __init__(self, shape: Shape, ops: Ops, *, spare: int = 256) -> None:
         self._ops = ops
         self._spare = spare
-        self.pool: Pool = ops.pool(_FIRST_PAGES)
-        self._free = list(range(_FIRST_PAGES))[::-1]
-        self._users = [0] * _FIRST_PAGES
+        least, most = _FIRST_PAGES
+        first = max(least, min(most, _FIRST_BYTES // page_bytes(shape)))
+        self.pool: Pool = ops.pool(first)
+        self._free = list(range(first))[::-1]
+        self._users = [0] * first
         self._sequences: dict[int, _Sequence] = {}
         self._page_of: dict[bytes, int] = {}
         self._key_of: dict[int, bytes] = {}
@@ -178,6 +186,11 @@ class Cache:
             oldest, _ = self._idle.popitem(last=False)
             del self._page_of[self._key_of.pop(oldest)]
             self._free.append(oldest)
+
+
+def page_bytes(shape: Shape) -> int:
+    """What a page of keys and values takes, over all layers."""
+    return shape.layers * shape.kv_heads * PAGE * 2 * (2 * shape.head_size + 4)
 
 
 def _key(before: list[bytes], tokens: Sequence[int]) -> bytes:

@@ -53,7 +53,7 @@ class ExactModel:
         self._ops = ops
         self._info = info
         self._pass_rows = pass_rows
-        self._cache = Cache(ops)
+        self._cache = Cache(shape, ops)
 
     def describe(self) -> ModelInfo:
         return self._info

@@ -148,14 +148,15 @@ class TorchOps:
         shape = self._shape
         places = (shape.layers, pages, shape.kv_heads, PAGE)
 
-        def zeros(*more: int, dtype: Any) -> Tensor:
-            return torch.zeros((*places, *more), dtype=dtype, device=self._device)
+        def zeros(dtype: Any, *more: int) -> Tensor:
+            # Through numpy, for it leaves memory that is never touched to the system.
+            return self.place(np.zeros((*places, *more), dtype))
 
         return Pool(
-            keys=zeros(shape.head_size, dtype=torch.int16),
-            key_scales=zeros(dtype=torch.float32),
-            values=zeros(shape.head_size, dtype=torch.int16),
-            value_scales=zeros(dtype=torch.float32),
+            keys=zeros(np.int16, shape.head_size),
+            key_scales=zeros(np.float32),
+            values=zeros(np.int16, shape.head_size),
+            value_scales=zeros(np.float32),
         )
 
     def grow(self, pool: Pool, pages: int) -> None:
