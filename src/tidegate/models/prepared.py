@@ -34,6 +34,9 @@ from tidegate.models.sources import locate
 Dtype = Literal["bfloat16", "float32"]
 
 MANIFEST = "manifest.json"
+EXACT = "exact:"
+"""Before a model's name: convert it for the exact engine."""
+
 TOKENIZER_FILES = frozenset(
     {
         "tokenizer.json",
@@ -75,8 +78,14 @@ def prepare(
     """A folder that `transformers_torch.load` and `tokenizer.load` open, made on first use.
 
     `spec` is a packaged name, a path (GGUF file or model folder) or a hub id. A model folder is
-    returned as it is. Raises ModelError or IntegrityError.
+    returned as it is. With `exact:` before it, the folder is one for the exact engine, and `dtype`
+    does not matter. Raises ModelError or IntegrityError.
     """
+    if spec.startswith(EXACT):
+        # Imported here, since conversion builds on this module.
+        from tidegate.models.exact.convert import prepare_exact
+
+        return prepare_exact(spec, cache_dir=cache_dir, progress=progress)
     root = cache_dir or cache_root()
     pin = pins().get(spec)
     if pin is not None:
