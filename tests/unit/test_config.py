@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.cli.toml import to_toml
-from tidegate.config import Budget, Caps, Inner, Link, Models, Outer, Settings, load, overrides
+from tidegate.config import (
+    Budget,
+    Caps,
+    Inner,
+    Link,
+    Models,
+    Outer,
+    Record,
+    Settings,
+    load,
+    overrides,
+)
 from tidegate.errors import ConfigError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -35,6 +46,12 @@ SETTINGS = st.builds(
         model_name=TEXT,
         demo_key=st.booleans(),
         record=st.none() | PATHS,
+    ),
+    record=st.builds(
+        Record,
+        folder=st.none() | PATHS,
+        verifier=st.none() | st.just("0f" * 32),
+        on_failure=st.sampled_from(("stop", "go_on")),
     ),
     inner=st.builds(
         Inner, reasoning_start=st.none() | TEXT, reviewers=st.lists(TEXT, max_size=3).map(tuple)

@@ -96,7 +96,12 @@ def stack_of(settings: Settings, tokenizer: FileTokenizer, weak: Model) -> Stack
 
 
 def _strong_fingerprint(models: Models) -> str | None:
-    """As the engine's adapter works it out, from the pins and manifests that this half may have."""
+    """As the engine's adapter works it out, from the pins and manifests that this half may have.
+
+    A half with a tokenizer of its own has no strong model, and `strong` may be a mere default.
+    """
+    if models.tokenizer is not None:
+        return None
     if models.engine == "llama.cpp":
         pin = pins().get(models.strong)
         return None if pin is None else pin.sha256

@@ -51,7 +51,9 @@ class Expected:
 class Reader:
     """Reads one record once, from its first entry.
 
-    `read` may be called again while the record grows; `finish` says what is wrong with its end.
+    `read` may be called again while the record grows; `finish` ends that and says what is wrong
+    with the record's end. An answer handed out is checked as far as the checkpoint that covers it
+    only once that was read: take none whose `last` is not below `signed`.
 
     Args:
         source: the segments.
@@ -128,6 +130,11 @@ class Reader:
         for number in self._fold.live:
             yield self._find(Kind.UNFINISHED, "An answer has not ended.", number, number)
         self._seen.close()
+
+    @property
+    def signed(self) -> int:
+        """Entries under the last good checkpoint read so far."""
+        return self._signed
 
     def summary(self) -> Summary:
         """What reading came to so far; complete after `finish`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
+from tidegate.errors import RecordError
+
 _CACHE_KIB: Final = 4_096
 
 
@@ -19,8 +21,11 @@ class Seen:
         self._db.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID")
 
     def add(self, digest: bytes) -> bool:
-        """Whether `digest` is new."""
-        done = self._db.execute("INSERT OR IGNORE INTO seen VALUES (?)", (digest,))
+        """Whether `digest` is new. Raises RecordError where the file cannot grow."""
+        try:
+            done = self._db.execute("INSERT OR IGNORE INTO seen VALUES (?)", (digest,))
+        except sqlite3.Error as error:
+            raise RecordError(f"The temporary file of the reader fails: {error}") from error
         return done.rowcount == 1
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from fractions import Fraction
 from typing import Final, Literal
 
 from tidegate.errors import ConfigError
+from tidegate.verify.record_response import Response
 
 KEY_BYTES: Final = 32
 _SCALE: Final = 128
@@ -43,6 +44,17 @@ class Subject:
     number: int
     digest: bytes
     tokens: int
+
+
+def subject_of(response: Response, origin: str, begins: int, ends: int) -> Subject | None:
+    """An answer as a subject of the epoch between checkpoints of `begins` and `ends` entries.
+
+    None where it belongs to another epoch: its last entry is under the earlier checkpoint already,
+    or not under the later one yet.
+    """
+    if not begins <= response.last < ends:
+        return None
+    return Subject(origin, response.number, response.digest, len(response.tokens))
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,5 +62,18 @@ def test_different_parameters_never_share_an_encoding(
         assert first.canonical() != second.canonical()
 
 
+@given(params)
+def test_the_encoding_is_read_back(value: SamplingParams) -> None:
+    assert SamplingParams.from_canonical(value.canonical()) == value
+
+
+@pytest.mark.parametrize("cut", [0, 1, 8, 55, 56, 63])
+def test_another_encoding_is_no_parameters(cut: int) -> None:
+    raw = SamplingParams(logit_bias=((3, 1.0),)).canonical()
+    for other in (raw[:cut], raw + b"x", raw + raw[-16:], raw[:-16]):
+        with pytest.raises(InvalidParamsError):
+            SamplingParams.from_canonical(other)
+
+
 def test_an_integer_and_the_equal_float_encode_alike() -> None:
     assert SamplingParams(temperature=1).canonical() == SamplingParams(temperature=1.0).canonical()

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from record_world import RecordWorld, read_all
 
 from tidegate.errors import ConfigError
 from tidegate.verify.selection import (
@@ -20,6 +21,7 @@ from tidegate.verify.selection import (
     epoch_key,
     opens,
     selected,
+    subject_of,
     threshold,
 )
 from tidegate.verify.selection_plan import detected, needed, plan
@@ -76,6 +78,18 @@ def test_the_chance_is_exact_and_never_less_than_asked(rate: Fraction, tokens: i
     exact = 1 - (1 - rate) ** tokens
     got = Fraction(threshold(Policy(rate), tokens), ONE)
     assert 0 <= got - exact <= Fraction(1_000, ONE)
+
+
+def test_an_answer_belongs_to_the_epoch_in_which_it_was_signed() -> None:
+    world = RecordWorld()
+    world.open()
+    world.answer("r1", [1, 2])
+    (response,), summary = read_all(world.store)
+    after, end = response.last, summary.entries
+    subject = subject_of(response, "example.com/record", 0, end)
+    assert subject == Subject("example.com/record", response.number, response.digest, 2)
+    assert subject_of(response, "example.com/record", 0, after) is None
+    assert subject_of(response, "example.com/record", end, end + 9) is None
 
 
 def test_all_and_none() -> None:
