@@ -29,7 +29,7 @@ from tidegate.models.port import ModelInfo
 from tidegate.prove import keys, merkle, receipt
 from tidegate.prove.check import Proof, verify
 from tidegate.prove.keys import Key
-from tidegate.prove.produce import produce
+from tidegate.prove.produce import Prover
 from tidegate.prove.statement import Request, Statement
 from tidegate.prove.tiers import Tier
 from tidegate.prove.trace import Read
@@ -112,7 +112,8 @@ class World:
             hashes.extend(block_hashes)
 
         words = tokenizer.load(self.converted.folder)
-        produced = produce(self.model(), self.converted.shape, [request], words.decode, [sink])[0]
+        prover = Prover(self.model(), self.converted.shape)
+        produced = prover.produce([request], words.decode, [sink])[0]
         return produced.statement, self.bundle(
             produced.statement, produced.root, b"".join(rows), b"".join(hashes)
         )

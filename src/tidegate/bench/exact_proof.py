@@ -33,7 +33,7 @@ from tidegate.prove import files, keyfile, keys, merkle, receipt
 from tidegate.prove.check import Proof, verify
 from tidegate.prove.keys import Key
 from tidegate.prove.passes import OpsOf, native_ops
-from tidegate.prove.produce import Produced, generate, produce
+from tidegate.prove.produce import Produced, Prover, generate
 from tidegate.prove.statement import Request, Statement, encode
 from tidegate.prove.tiers import Tier
 from tidegate.prove.trace import Layout
@@ -136,6 +136,7 @@ class Bench:
     def __init__(self, converted: Converted, threads: int) -> None:
         self.converted = converted
         self.model: ExactModel = model_of(converted, threads=threads)
+        self.prover = Prover(self.model, converted.shape)
         self.raw_key = keys.generate(converted)
         self.key: Key = keys.decode(self.raw_key)
         self.signer = Signer("bench.example/receipts", Ed25519PrivateKey.generate())
@@ -201,9 +202,7 @@ class Bench:
         """Answer requests and keep their traces in `memories`."""
         for memory in memories:
             memory.restart()
-        produced = produce(
-            self.model, self.converted.shape, requests, lambda ids: "", list(memories)
-        )
+        produced = self.prover.produce(requests, lambda ids: "", list(memories))
         pairs = zip(produced, memories, strict=True)
         return [(one.statement, self.proof(memory, one)) for one, memory in pairs]
 
@@ -269,9 +268,7 @@ def verifier_bytes(bench: Bench, case: Case) -> int:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         with files.making(folder / "proof") as proof, files.TraceWriter(proof) as sink:
-            produced = produce(
-                bench.model, bench.converted.shape, bench.requests(case), lambda ids: "", [sink]
-            )[0]
+            produced = bench.prover.produce(bench.requests(case), lambda ids: "", [sink])[0]
             handed = bench.proof(_Memory(Layout(bench.converted.shape, 1, 1)), produced)
             (proof / files.RECEIPT).write_text(handed.note)
             (proof / files.EMBEDDING).write_bytes(handed.embedding)

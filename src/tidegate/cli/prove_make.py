@@ -25,7 +25,7 @@ from tidegate.models.prepared import Dtype, prepare
 from tidegate.models.tokenizer import FileTokenizer
 from tidegate.prove import files, keyfile, keys, merkle, monitor, receipt
 from tidegate.prove.answer import Answer
-from tidegate.prove.produce import generate, produce
+from tidegate.prove.produce import Prover, generate
 from tidegate.prove.replay import replay
 from tidegate.prove.statement import NONCE_BYTES, Request, Statement, decode_request, encode
 from tidegate.prove.tiers import MEANING, Tier
@@ -168,8 +168,8 @@ def _commit_exact(
         statement = generate(engine, [request], words.decode, progress)[0]
     else:
         with files.TraceWriter(folder) as sink:
-            shape = converted.shape
-            produced = produce(engine, shape, [request], words.decode, [sink], progress)[0]
+            prover = Prover(engine, converted.shape)
+            produced = prover.produce([request], words.decode, [sink], progress)[0]
         statement, root = produced.statement, produced.root
         rows = keys.embedding_rows(converted)
         fed = (*request.prompt_ids, *statement.tokens[:-1])

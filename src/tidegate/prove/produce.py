@@ -14,7 +14,7 @@ from tidegate.models.exact.model import ExactModel
 from tidegate.models.exact.shape import Shape
 from tidegate.models.port import Model
 from tidegate.prove.answer import Answer, Detokenise
-from tidegate.prove.recording import Recorder, Recording, Sink
+from tidegate.prove.recording import Buffers, Recorder, Recording, Sink
 from tidegate.prove.statement import Request, Statement
 
 
@@ -26,35 +26,42 @@ class Produced:
     root: bytes
 
 
-def produce(
-    model: ExactModel,
-    shape: Shape,
-    requests: Sequence[Request],
-    detokenise: Detokenise,
-    sinks: Sequence[Sink],
-    progress: Progress = no_progress,
-) -> list[Produced]:
-    """Answer requests together, one sequence each, whose traces go to `sinks`.
+class Prover:
+    """An engine whose answers leave traces. The model must hold no sequences."""
 
-    The model must hold no sequences. Raises ModelError and EngineError as the model does.
-    """
-    recordings = [
-        Recording(shape, len(request.prompt_ids), sink)
-        for request, sink in zip(requests, sinks, strict=True)
-    ]
-    plain = model.linear
-    recorder = Recorder(plain, shape)
-    for number, recording in enumerate(recordings):
-        recorder.follow(number, recording)
-    model.linear, model.reuse = recorder, False
-    try:
-        statements = generate(model, requests, detokenise, progress)
-    finally:
-        model.linear, model.reuse = plain, True
-    return [
-        Produced(statement, recording.finish(len(statement.tokens)))
-        for statement, recording in zip(statements, recordings, strict=True)
-    ]
+    def __init__(self, model: ExactModel, shape: Shape) -> None:
+        self._model = model
+        self._shape = shape
+        self._buffers = Buffers()
+
+    def produce(
+        self,
+        requests: Sequence[Request],
+        detokenise: Detokenise,
+        sinks: Sequence[Sink],
+        progress: Progress = no_progress,
+    ) -> list[Produced]:
+        """Answer requests together, one sequence each, whose traces go to `sinks`.
+
+        Raises ModelError and EngineError as the model does.
+        """
+        recordings = [
+            Recording(self._shape, len(request.prompt_ids), sink, self._buffers)
+            for request, sink in zip(requests, sinks, strict=True)
+        ]
+        model, plain = self._model, self._model.linear
+        recorder = Recorder(plain, self._shape)
+        for number, recording in enumerate(recordings):
+            recorder.follow(number, recording)
+        model.linear, model.reuse = recorder, False
+        try:
+            statements = generate(model, requests, detokenise, progress)
+        finally:
+            model.linear, model.reuse = plain, True
+        return [
+            Produced(statement, recording.finish(len(statement.tokens)))
+            for statement, recording in zip(statements, recordings, strict=True)
+        ]
 
 
 def generate(

@@ -29,24 +29,53 @@ Sink = Callable[[bytes | bytearray, list[bytes]], None]
 are written over afterwards; a sink copies what it keeps."""
 
 
-@dataclass(slots=True)
-class _Open:
-    """A block that is being filled, and its rows by product."""
+class Buffers:
+    """Memory for blocks that were sealed, to be filled again by any recording of one model.
 
-    block: Block
+    Touching fresh memory costs more than writing to memory that was used before.
+    """
+
+    def __init__(self) -> None:
+        self._spare: dict[int, list[_Memory]] = {}
+
+    def take(self, layout: Layout, block: Block) -> _Memory:
+        """Memory of the block's size, with arbitrary contents."""
+        size = layout.block_bytes(block)
+        if spare := self._spare.get(size):
+            return spare.pop()
+        raw = bytearray(size)
+        return _Memory(raw, split(raw, layout, block))
+
+    def give_back(self, memory: _Memory) -> None:
+        """Nobody reads it any more."""
+        self._spare.setdefault(len(memory.raw), []).append(memory)
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """A block's bytes, and its rows by product."""
+
     raw: bytearray
     parts: list[I32Array]
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A block that is being filled."""
+
+    block: Block
+    memory: _Memory
 
 
 class Recording:
     """One sequence's trace in the making; `finish` gives its root."""
 
-    def __init__(self, shape: Shape, prompt: int, sink: Sink) -> None:
+    def __init__(self, shape: Shape, prompt: int, sink: Sink, buffers: Buffers) -> None:
         """`prompt` is how many tokens the prompt has; `sink` is called once a block, in order."""
         self._layout = Layout(shape, prompt, 1)
         self._sink = sink
+        self._buffers = buffers
         self._open: dict[int, _Open] = {}
-        self._spare: dict[int, bytearray] = {}
         self._next = 0
         self._leaves: list[bytes] = []
 
@@ -60,10 +89,8 @@ class Recording:
         opened = self._open.get(number)
         if opened is None:
             block = Block(number * BLOCK, BLOCK, self._layout.prompt - 1)
-            size = self._layout.block_bytes(block)
-            # Touching fresh memory costs more than writing to memory that was used before.
-            raw = self._spare.pop(size, None) or bytearray(size)
-            opened = self._open[number] = _Open(block, raw, split(raw, self._layout, block))
+            memory = self._buffers.take(self._layout, block)
+            opened = self._open[number] = _Open(block, memory)
         return opened
 
     def settle(self, positions: int) -> None:
@@ -75,8 +102,8 @@ class Recording:
             if self._next not in self._open:
                 raise EngineError("the engine left out positions; it must not reuse prefixes")
             opened = self._open.pop(self._next)
-            self._seal(opened.block, opened.raw, opened.parts)
-            self._spare[len(opened.raw)] = opened.raw
+            self._seal(opened.block, opened.memory.raw, opened.memory.parts)
+            self._buffers.give_back(opened.memory)
 
     def finish(self, answer: int) -> bytes:
         """The answer has `answer` tokens; the last block leaves. Returns the trace's root.
@@ -92,9 +119,10 @@ class Recording:
             products = whole.shape.products()
             parts = [
                 part[: len(block.rows(op))]
-                for (_, op), part in zip(products, opened.parts, strict=True)
+                for (_, op), part in zip(products, opened.memory.parts, strict=True)
             ]
             self._seal(block, b"".join(part.tobytes() for part in parts), parts)
+            self._buffers.give_back(opened.memory)
         return trace_root(self._leaves)
 
     def _seal(self, block: Block, raw: bytes | bytearray, parts: list[I32Array]) -> None:
@@ -171,5 +199,5 @@ def _runs(
         kept = opened.block.rows(op)
         size = min(count, kept.stop - position)
         place = position - kept.start
-        yield _Run(slice(row, row + size), opened.parts, slice(place, place + size))
+        yield _Run(slice(row, row + size), opened.memory.parts, slice(place, place + size))
         row, position, count = row + size, position + size, count - size

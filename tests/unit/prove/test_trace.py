@@ -15,8 +15,8 @@ from tidegate.errors import EngineError
 from tidegate.models.exact.ops_numpy import NumpyLinear
 from tidegate.models.exact.shape import HEAD
 from tidegate.prove import trace
-from tidegate.prove.produce import produce
-from tidegate.prove.recording import Recording
+from tidegate.prove.produce import Prover
+from tidegate.prove.recording import Buffers, Recording
 from tidegate.prove.statement import Statement
 from tidegate.prove.trace import BLOCK, Layout, split
 from tidegate.prove.verdict import Pass
@@ -93,9 +93,7 @@ def test_sequences_that_run_together_have_the_traces_they_have_alone(
 ) -> None:
     requests = [ask(prompt=count, tokens=5 + count % 3) for count in prompts]
     together: list[list[bytes]] = [[] for _ in requests]
-    produced = produce(
-        world.model(),
-        UNTIED,
+    produced = Prover(world.model(), UNTIED).produce(
         requests,
         lambda ids: "",
         [lambda raw, _, rows=rows: rows.append(bytes(raw)) for rows in together],
@@ -112,17 +110,17 @@ def test_a_prompt_is_recorded_in_full_though_its_beginning_is_known(world: World
     request = ask(prompt=90, tokens=2)
     model.forward([(7, request.prompt_ids)])
     rows: list[bytes] = []
-    produced = produce(
-        model, UNTIED, [request], lambda ids: "", [lambda raw, _: rows.append(bytes(raw))]
+    produced = Prover(model, UNTIED).produce(
+        [request], lambda ids: "", [lambda raw, _: rows.append(bytes(raw))]
     )
     assert b"".join(rows) == world.prove(request)[1].rows
     assert produced[0].root is not None
 
 
 def test_a_recording_with_a_gap_is_never_finished() -> None:
-    recording = Recording(SHAPE, 3, lambda raw, hashes: None)
+    recording = Recording(SHAPE, 3, lambda raw, hashes: None, Buffers())
     recording.block(0)
     with pytest.raises(EngineError, match="less"):
         recording.finish(BLOCK)
     with pytest.raises(EngineError, match="left out"):
-        Recording(SHAPE, 3, lambda raw, hashes: None).settle(BLOCK)
+        Recording(SHAPE, 3, lambda raw, hashes: None, Buffers()).settle(BLOCK)
