@@ -25,7 +25,7 @@ from tidegate.sampling.masses import REACH, integer_masses
 from tidegate.sampling.params import SamplingParams
 from tidegate.verify.scores_rows import BoolArray, F32Array, F64Array, I32Array, I64Array
 
-_DEPTHS = tuple(np.float32(nats) for nats in (4, 7, 10, 14, 20, REACH, 100, np.inf))
+_DEPTHS = tuple(np.float32(nats) for nats in (5, 8, 12, 18, REACH, 100, np.inf))
 _ROW = 4096.0
 """Nats between two rows that are searched as one ascending axis."""
 _DEEPEST = _ROW / 2
