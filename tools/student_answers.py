@@ -24,11 +24,9 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from student_prompts import prompts
 
-from tidegate.models import tokenizer
 from tidegate.models.cache import publish
+from tidegate.models.load import load_strong, load_tokenizer
 from tidegate.models.port import F32Array, Model
-from tidegate.models.prepared import prepare
-from tidegate.models.transformers_torch import load
 
 BATCH = 64
 MAX_TOKENS = 200
@@ -197,6 +195,7 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--strong", default="exact:smollm2", help="a model's name or folder")
     parser.add_argument("--shard", default="0/1", help="I/N: every N-th answer from the I-th")
     parser.add_argument("--judged", action="store_true", help="answer the held-out prompts")
     parser.add_argument("--minutes", type=float, default=60)
@@ -204,9 +203,8 @@ def main() -> None:
     parser.add_argument("--pause-file", type=Path, help="wait while this file exists")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    folder = prepare("smollm2", dtype="float32")
-    model = load(folder, threads=options.threads)
-    words = tokenizer.load(folder)
+    model = load_strong(options.strong, dtype="float32", threads=options.threads)
+    words = load_tokenizer(options.strong)
     shard, shards = map(int, options.shard.split("/"))
     have = answered(options.folder)
     missing = [

@@ -44,7 +44,7 @@ SAMPLED_UNTIL = 0.8
 GREEDY_SHARPNESSES = (1.0, 1.2, 1.4, 1.7)
 DECAY_FROM = 0.55  # of all steps; constant before, then a line to zero
 WARM_UP = 40
-SAVE_EVERY = 50
+SAVE_EVERY = 20
 
 
 def shape_of(width: int, layers: int) -> Shape:

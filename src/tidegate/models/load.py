@@ -88,7 +88,7 @@ def load_weak(
     Raises ModelError, also if what is packaged was made for another vocabulary than `words` has.
     """
     if spec == STUDENT:
-        student = mixture.load()
+        student = mixture.load(threads=threads)
         _require_vocabulary(student.manifest, words)
         return student
     if spec is not None and not spec.endswith(".json"):

@@ -28,9 +28,7 @@ from tidegate.models import ngram
 from tidegate.models.batch import Batch, check_batch
 from tidegate.models.card import Comparison
 from tidegate.models.exact.format import read
-from tidegate.models.exact.model import ExactModel
-from tidegate.models.exact.ops_native import NativeLinear, NativeOps, kernels
-from tidegate.models.exact.parameters import parameters_of
+from tidegate.models.exact.load import model_of
 from tidegate.models.ngram import NgramModel
 from tidegate.models.port import F32Array, Model, ModelInfo
 
@@ -174,6 +172,7 @@ def load(
     manifest_path: Path | None = None,
     *,
     ngram_path: Path | None = None,
+    threads: int | None = None,
     context_length: int | None = None,
 ) -> MixtureModel:
     """The packaged mixture for SmolLM2, or the one whose manifest is given; every file is hashed.
@@ -184,14 +183,17 @@ def load(
     if manifest_path is None:
         packaged = resources.files("tidegate") / "data"
         with resources.as_file(packaged) as folder:
-            return load(folder / PACKAGED, context_length=context_length)
+            return load(folder / PACKAGED, threads=threads, context_length=context_length)
     manifest = read_manifest(manifest_path)
-    student = _student(manifest_path.parent / manifest.student, manifest, context_length)
+    folder = manifest_path.parent / manifest.student
+    student = _student(folder, manifest, threads, context_length)
     counts = ngram.load(ngram_path, context_length=context_length)
     return MixtureModel(manifest, student, counts)
 
 
-def _student(folder: Path, manifest: MixtureManifest, context_length: int | None) -> Model:
+def _student(
+    folder: Path, manifest: MixtureManifest, threads: int | None, context_length: int | None
+) -> Model:
     """The student alone, on the exact engine."""
     converted = read(folder)
     if converted.root != manifest.student_root:
@@ -201,22 +203,4 @@ def _student(folder: Path, manifest: MixtureManifest, context_length: int | None
             expected=manifest.student_root,
             actual=converted.root,
         )
-    kernel = kernels()[-1]
-    parameters = parameters_of(converted.shape, converted.tensors)
-    ops = NativeOps(parameters, kernel=kernel, threads=1)
-    linear = NativeLinear(converted.shape, converted.tensors, ops.buffers, kernel=kernel, threads=1)
-    return ExactModel(
-        parameters,
-        linear,
-        ops,
-        info=ModelInfo(
-            name=converted.manifest.name,
-            parameters=converted.shape.parameters,
-            licence=converted.manifest.licence,
-            provenance=converted.manifest.provenance,
-            numerics="exact",
-        ),
-        fingerprint=converted.root,
-        eos_ids=frozenset(),
-        max_context=context_length,
-    )
+    return model_of(converted, threads=threads, max_context=context_length)
