@@ -19,6 +19,7 @@ from tidegate.bench.coding_figures import PLAIN
 from tidegate.bench.figures import Figure, at_most, report
 from tidegate.models import mixture, ngram, tokenizer
 from tidegate.models.cache import Progress, no_progress
+from tidegate.models.cpu import quick_dtype
 from tidegate.models.port import Model, ModelInfo
 from tidegate.models.prepared import Dtype, prepare
 
@@ -48,16 +49,20 @@ def held_out() -> list[prompts.Prompt]:
 
 def measure(
     *,
-    dtype: Dtype = "float32",
+    dtype: Dtype | None = None,
     threads: int | None = None,
     max_tokens: int = MAX_TOKENS,
     limit: int | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Figure]:
-    """All figures; `limit` takes fewer prompts. Raises ModelError or IntegrityError."""
+    """All figures; `limit` takes fewer prompts. Raises ModelError or IntegrityError.
+
+    The float models run in `dtype`, by default in what this processor is quick at.
+    """
     # Imported here: torch takes seconds to load, and whoever asks for help does not need it.
     from tidegate.models.transformers_torch import load
 
+    dtype = dtype or quick_dtype()
     folder = prepare("smollm2", dtype=dtype, progress=progress)
     student = mixture.load()
     weak: dict[str, Model] = {
