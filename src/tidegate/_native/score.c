@@ -62,9 +62,16 @@ void tg_sums(int rows, const uint8_t *seed_TS, const uint32_t *position_T, const
 #define MASS_BITS 42
 #define TERM(factorial) ((float)(1.0 / (factorial)))
 
-TG_CLONES static int64_t masses(const float *scores_V, int vocabulary, float best) {
+#define STRIP 256 /* scores at a time; the compiler vectorises two short loops, not one long one */
+
+/* Floating-point flags are never read, and unless that is said the loop stays scalar. */
+#if defined(__GNUC__) && !defined(__clang__)
+__attribute__((optimize("no-trapping-math")))
+#endif
+TG_CLONES static int64_t masses(const float *scores_V, int count, float best) {
+    int32_t power_S[STRIP], halvings_S[STRIP];
     int64_t total = 0;
-    for (int i = 0; i < vocabulary; i++) {
+    for (int i = 0; i < count; i++) {
         float gap = scores_V[i] - best;
         gap = gap < -REACH ? -REACH : gap;
         float halvings = rintf(gap * LOG2_E);
@@ -77,14 +84,22 @@ TG_CLONES static int64_t masses(const float *scores_V, int vocabulary, float bes
         power = power * rest + TERM(2);
         power = power * rest + 1.0f;
         power = power * rest + 1.0f;
-        uint64_t mass = (uint32_t)(int32_t)(power * 16777216.0f);
-        total += (int64_t)((mass << (MASS_BITS - 24)) >> (uint64_t)(uint32_t)(int32_t)-halvings);
+        power_S[i] = (int32_t)(power * 16777216.0f);
+        halvings_S[i] = (int32_t)-halvings;
     }
+    for (int i = 0; i < count; i++)
+        total += ((int64_t)power_S[i] << (MASS_BITS - 24)) >> (int64_t)halvings_S[i];
     return total;
 }
 
 void tg_masses(int rows, int vocabulary, const float *scores_TV, const float *best_T,
                int64_t *total_T) {
-    for (int t = 0; t < rows; t++)
-        total_T[t] = masses(scores_TV + (int64_t)t * vocabulary, vocabulary, best_T[t]);
+    for (int t = 0; t < rows; t++) {
+        const float *scores_V = scores_TV + (int64_t)t * vocabulary;
+        total_T[t] = 0;
+        for (int start = 0; start < vocabulary; start += STRIP) {
+            int count = vocabulary - start < STRIP ? vocabulary - start : STRIP;
+            total_T[t] += masses(scores_V + start, count, best_T[t]);
+        }
+    }
 }

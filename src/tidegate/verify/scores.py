@@ -37,7 +37,7 @@ from tidegate.verify.scores_rows import (
     shift_rows,
 )
 
-_CHUNK = 1 << 21
+_CHUNK = 1 << 22
 """Scores looked at together; bounds the memory beside the logits."""
 
 SAFE, SUSPICIOUS, DANGEROUS = 0, 1, 2

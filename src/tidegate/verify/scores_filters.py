@@ -25,7 +25,9 @@ from tidegate.sampling.masses import REACH, integer_masses
 from tidegate.sampling.params import SamplingParams
 from tidegate.verify.scores_rows import BoolArray, F32Array, F64Array, I32Array, I64Array
 
-_DEPTHS = tuple(np.float32(nats) for nats in (5, 8, 12, 18, REACH, 100, np.inf))
+_DEPTHS = tuple(np.float32(nats) for nats in (4, 7, 10, 14, 20, REACH))
+_GROUP = 64
+_ROUNDING = np.float32(1e-6)
 _ROW = 4096.0
 """Nats between two rows that are searched as one ascending axis."""
 _DEEPEST = _ROW / 2
@@ -164,8 +166,8 @@ def heads(scores_TV: F32Array, params: SamplingParams, reach: float) -> Heads:
         raise EngineError("the logits have no finite maximum; the model's output is unusable")
     nucleus_only = params.top_p < 1.0 and not params.top_k and params.min_p == 0.0
     whole_T = _whole_masses(scores_TV, best_T) if nucleus_only else None
-    depth_T = _depths(scores_TV, best_T, params, reach, whole_T) + np.float32(reach)
-    floor_T = np.maximum(best_T - depth_T, np.finfo(np.float32).min)
+    floor_T = _floors(scores_TV, best_T, params, reach, whole_T) - np.float32(reach)
+    floor_T = np.maximum(floor_T, np.finfo(np.float32).min)
     row_N, id_N = (places[::-1] for places in _places(scores_TV >= floor_T[:, None]))
     # Stable, so that of equal scores the higher id comes first, as in the sampler.
     order_N = np.lexsort((-scores_TV[row_N, id_N], row_N))
@@ -246,38 +248,46 @@ def _places(near_TV: BoolArray) -> tuple[I64Array, I64Array]:
     return np.divmod(np.flatnonzero(near_TV), near_TV.shape[1])
 
 
-def _depths(
+def _floors(
     scores_TV: F32Array,
     best_T: F32Array,
     params: SamplingParams,
     reach: float,
     whole_T: I64Array | None,
 ) -> F32Array:
-    """Nats below the best that hold every token a filter can keep, row by row."""
+    """Scores that no token a filter keeps lies below, row by row."""
     if params.min_p > 0.0:
-        return np.full(best_T.size, _least_fall(params), np.float32)
-    depth_T = np.full(best_T.size, _DEPTHS[-1])
+        least = np.float32(_least_fall(params))
+        return best_T - least - _ROUNDING * np.maximum(np.abs(best_T), least)
+    if whole_T is None:
+        return _top_k_floors(scores_TV, params.top_k)
+    floor_T = np.full_like(best_T, -np.inf)
+    share = float(_tilted(params.top_p, np.array([reach]))[0])
+    needed_T = np.maximum(_needed(whole_T, params.top_p), share * whole_T)
     pending_P = np.arange(best_T.size)
-    for depth in _DEPTHS[:-1]:
+    for depth in _DEPTHS:
         scores_PV = scores_TV if pending_P.size == best_T.size else scores_TV[pending_P]
-        near_PV = scores_PV >= (best_T[pending_P] - depth)[:, None]
-        if whole_T is None:
-            enough_P = np.count_nonzero(near_PV, axis=1) > params.top_k
-        else:
-            row_N, id_N = _places(near_PV)
-            start_R = np.searchsorted(row_N, np.arange(pending_P.size + 1))
-            held_P = _sums(
-                integer_masses(scores_PV[row_N, id_N] - best_T[pending_P[row_N]]), start_R
-            )
-            share = float(_tilted(params.top_p, np.array([reach]))[0])
-            enough_P = held_P >= np.maximum(
-                _needed(whole_T[pending_P], params.top_p), share * whole_T[pending_P]
-            )
-        depth_T[pending_P[enough_P]] = depth
+        floor_P = best_T[pending_P] - depth
+        row_N, id_N = _places(scores_PV >= floor_P[:, None])
+        start_R = np.searchsorted(row_N, np.arange(pending_P.size + 1))
+        mass_N = integer_masses(scores_PV[row_N, id_N] - best_T[pending_P[row_N]])
+        enough_P = _sums(mass_N, start_R) >= needed_T[pending_P]
+        floor_T[pending_P[enough_P]] = floor_P[enough_P]
         pending_P = pending_P[~enough_P]
         if pending_P.size == 0:
             break
-    return depth_T
+    return floor_T
+
+
+def _top_k_floors(scores_TV: F32Array, k: int) -> F32Array:
+    """A score that at least k + 1 tokens reach: so many groups of tokens have a best one there."""
+    rows, vocab_size = scores_TV.shape
+    group = max(1, min(_GROUP, vocab_size // (k + 1)))
+    width = vocab_size // group
+    grouped_TGW = scores_TV[:, : group * width].reshape(rows, group, width)
+    place = width - 1 - k
+    floor_T: F32Array = np.partition(grouped_TGW.max(axis=1), place, axis=1)[:, place]
+    return floor_T
 
 
 def _kept_first(

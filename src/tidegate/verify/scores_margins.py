@@ -28,7 +28,7 @@ from tidegate.verify.scores_rows import (
     sums,
 )
 
-_HALVINGS = 32
+_HALVINGS = 24
 _NOWHERE = np.iinfo(np.int64).min // 4
 _ROW_UNITS = 1 << 44
 """Units between two rows on one axis; no sum of score and noise is so large."""
@@ -228,15 +228,18 @@ def _field(
 def _boundary_margins(near: _Field, margin_T: F64Array, reach: float) -> F64Array:
     """Smallest margins, in nats of score, at which the served tokens are possible answers."""
     d_T = np.where(margin_T == 0.0, 0.0, np.inf)
-    asked_P = np.flatnonzero(margin_T > 0.0)
-    asked = near.only(asked_P)
-    low_P, high_P = np.zeros(asked_P.size), np.full(asked_P.size, reach)
-    reachable_P = asked.possible(high_P)
-    high_P[asked.possible(low_P)] = 0.0
+    off_P = np.flatnonzero(margin_T > 0.0)
+    off = near.only(off_P)
+    d_T[off_P[off.possible(np.zeros(off_P.size))]] = 0.0
+    between_P = np.flatnonzero((d_T[off_P] > 0.0) & off.possible(np.full(off_P.size, reach)))
+    if between_P.size == 0:
+        return d_T
+    asked = off.only(between_P)
+    low_P, high_P = np.zeros(between_P.size), np.full(between_P.size, reach)
     for _ in range(_HALVINGS):
         middle_P = (low_P + high_P) / 2
         possible_P = asked.possible(middle_P)
         high_P = np.where(possible_P, middle_P, high_P)
         low_P = np.where(possible_P, low_P, middle_P)
-    d_T[asked_P] = np.where(reachable_P, high_P, np.inf)
+    d_T[off_P[between_P]] = high_P
     return d_T

@@ -11,8 +11,10 @@ import pytest
 from tidegate.errors import ConfigError, EngineError
 from tidegate.sampling.filters import process_logits, shift_logits
 from tidegate.sampling.gumbel import greedy, sample
+from tidegate.sampling.masses import block_sums
 from tidegate.sampling.params import SamplingParams
 from tidegate.verify.scores import DANGEROUS, SAFE, SUSPICIOUS, gm_ls, score_tokens, tiers
+from tidegate.verify.scores_filters import heads
 from tidegate.verify.scores_margins import Scoring
 from tidegate.verify.scores_rows import Draws, shift_rows
 
@@ -185,3 +187,14 @@ def test_unusable_input_is_refused():
         Scoring(margins=(0.3, 0.1))
     with pytest.raises(ValueError, match="at least 16 bytes"):
         Draws.along(b"short", 1)
+
+
+def test_native_masses_are_the_samplers_to_the_bit():
+    rng = np.random.default_rng(2)
+    scores_TV = rng.normal(0, 8, (6, 999)).astype(np.float32)
+    scores_TV[2, ::3] = -np.inf
+    scores_TV[3] = 1e7
+    scores_TV[4] *= 1e-30
+    totals_T = heads(scores_TV, SamplingParams(top_p=0.9), 0.1).whole_T
+    for scores_V, total in zip(scores_TV, totals_T, strict=True):
+        assert sum(block_sums(scores_V, scores_V.max())) == int(total)
