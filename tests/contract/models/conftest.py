@@ -12,6 +12,7 @@ import pytest
 import safetensors.numpy
 
 from tidegate.models import ngram
+from tidegate.models.exact.backends import build, names
 from tidegate.models.exact.model import ExactModel
 from tidegate.models.exact.ops_numpy import NumpyLinear, NumpyOps
 from tidegate.models.exact.parameters import parameters_of
@@ -19,7 +20,7 @@ from tidegate.models.exact.seeded import tensors_of
 from tidegate.models.exact.shape import Shape
 from tidegate.models.mixture import EXTRA_ROWS, MixtureManifest, MixtureModel
 from tidegate.models.ngram_tables import NgramManifest, Smoothing, count
-from tidegate.models.port import Model
+from tidegate.models.port import Model, ModelInfo
 from tidegate.models.prepared import Dtype
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -188,8 +189,53 @@ def tiny_mixture(ngram_manifest: Path) -> MixtureModel:
     return MixtureModel(manifest, student, counts)
 
 
+def tiny_exact(backend: str) -> ExactModel:
+    """A random-weight model of the same size on the exact engine."""
+    shape = Shape(
+        family="llama",
+        vocab_size=TINY["vocab_size"],
+        width=TINY["hidden_size"],
+        layers=TINY["num_hidden_layers"],
+        heads=TINY["num_attention_heads"],
+        kv_heads=TINY["num_key_value_heads"],
+        head_size=16,
+        ffn_size=TINY["intermediate_size"],
+        context_length=TINY["max_position_embeddings"],
+        eps=1e-5,
+        rope_theta=10_000.0,
+        qkv_bias=True,
+        tied=True,
+    )
+    tensors = tensors_of(shape, "contract")
+    parameters = parameters_of(shape, tensors)
+    engine = build(backend, parameters, tensors)
+    return ExactModel(
+        parameters,
+        engine.linear,
+        engine.ops,
+        info=ModelInfo(
+            name="tiny",
+            parameters=shape.parameters,
+            licence="Apache-2.0",
+            provenance="derived from a seed",
+            numerics=engine.name,
+        ),
+        fingerprint="contract",
+        eos_ids=frozenset({2}),
+        pass_rows=64,
+    )
+
+
 @pytest.fixture(
-    params=["transformers-float32", "transformers-bfloat16", "ngram", "mixture", "llama.cpp"]
+    params=[
+        "transformers-float32",
+        "transformers-bfloat16",
+        "ngram",
+        "mixture",
+        "exact-native-avx2",
+        "exact-torch-int_mm",
+        "llama.cpp",
+    ]
 )
 def open_model(request: pytest.FixtureRequest) -> Adapter:
     """Opens a fresh instance of one adapter; the suite runs once for each."""
@@ -202,6 +248,11 @@ def open_model(request: pytest.FixtureRequest) -> Adapter:
     if kind == "mixture":
         counts = request.getfixturevalue("tiny_ngram")
         return Adapter(lambda: tiny_mixture(counts), 0.0)
+    if kind.startswith("exact-"):
+        backend = kind.removeprefix("exact-")
+        if backend not in names():
+            pytest.skip(f"this machine has no {backend}")
+        return Adapter(lambda: tiny_exact(backend), 0.0)
     if kind == "llama.cpp":
         pytest.importorskip("llama_cpp", reason="needs tidegate[llama]")
         from tidegate.models import llamacpp

@@ -127,7 +127,8 @@ class NumpyOps:
         y_NO = _dequantise(acc_NO, scale_N, qkv)
         y_NHD = y_NO.reshape(-1, shape.heads + 2 * shape.kv_heads, shape.head_size)
         rotated = slice(0, shape.heads + shape.kv_heads)
-        y_NHD[:, rotated] = self._rotate(y_NHD[:, rotated], rows.position_N)
+        with np.errstate(invalid="ignore"):  # the next step refuses what is no number
+            y_NHD[:, rotated] = self._rotate(y_NHD[:, rotated], rows.position_N)
         q_NHD, scale_NH = _quantise(y_NHD, 4095, np.int16)
         page_N = rows.tables_SP[rows.sequence_N, rows.position_N // PAGE]
         slot_N = rows.position_N % PAGE
@@ -223,7 +224,7 @@ class NumpyOps:
         """SiLU(gate) · up alone, for who calibrates."""
         y_NO = _dequantise(acc_NO, scale_N, gate_up)
         gate_NF, up_NF = np.split(y_NO, 2, axis=1)
-        with np.errstate(over="ignore"):  # an infinity is refused by the next line
+        with np.errstate(over="ignore", invalid="ignore"):  # the next step refuses what comes of it
             m_NF: F32 = silu(gate_NF) * up_NF
         return m_NF
 
