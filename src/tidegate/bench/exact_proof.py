@@ -36,7 +36,7 @@ from tidegate.prove.passes import OpsOf, native_ops
 from tidegate.prove.produce import Produced, Prover, generate
 from tidegate.prove.statement import Request, Statement, encode
 from tidegate.prove.tiers import Tier
-from tidegate.prove.trace import Layout
+from tidegate.prove.trace import Layout, Read
 from tidegate.prove.verdict import Pass, UnverifiableError, Verdict
 from tidegate.sampling.finish import Limits
 from tidegate.sampling.params import SamplingParams
@@ -121,13 +121,8 @@ class _Memory:
             self._at[number] += len(part)
 
     def proof(self, note: str, embedding: bytes) -> Proof:
-        rows, hashes = memoryview(self.rows), memoryview(self.hashes)
-        return Proof(
-            note=note,
-            rows=lambda offset, size: rows[offset : offset + size],
-            hashes=lambda offset, size: hashes[offset : offset + size],
-            embedding=embedding,
-        )
+        rows, hashes = _reading(self.rows), _reading(self.hashes)
+        return Proof(note=note, rows=rows, hashes=hashes, embedding=embedding)
 
 
 class Bench:
@@ -213,7 +208,7 @@ def tampers_missed(count: int, progress: Callable[[int], None]) -> int:
     The bit is in trace, hashes, embedding rows or receipt, each as likely; drawn by SHA-256.
     """
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(_small_model(Path(folder) / "model"), threads=1)
+        bench = Bench(small_model(Path(folder) / "model"), threads=1)
         request = bench.requests(Case(12, 9))[0]
         memory = _Memory(Layout(_SMALL, 12, 9))
         statement, proof = bench.recorded([request], [memory])[0]
@@ -241,11 +236,17 @@ def _with(proof: Proof, name: str, raw: bytes) -> Proof:
         return replace(proof, note=raw.decode("utf-8", "replace"))
     if name == "embedding":
         return replace(proof, embedding=raw)
+    read = _reading(raw)
+    return replace(proof, rows=read) if name == "rows" else replace(proof, hashes=read)
+
+
+def _reading(raw: bytes | bytearray) -> Read:
     view = memoryview(raw)
-    return replace(proof, **{name: lambda offset, size: view[offset : offset + size]})
+    return lambda offset, size: view[offset : offset + size]
 
 
-def _small_model(folder: Path) -> Converted:
+def small_model(folder: Path) -> Converted:
+    """A converted model that proves in milliseconds, from a seed."""
     tensors = tensors_of(_SMALL, "bench", wide_embedding=True)
     exact_format.write(
         folder,
@@ -297,7 +298,7 @@ def figures(
     limits = {"t3.tax_160": 1.4, "t3.tax_1024": 1.6}
     for key, case in CASES.items():
         stage = f"proof, {case.batch} x {case.prompt} + {case.answer} tokens"
-        times = bench.times(case, repeats, lambda done, s=stage: progress(s, done, repeats))
+        times = bench.times(case, repeats, _counted(progress, stage, repeats))
         progress(stage, repeats, repeats)
         tax = statistics.median(one.tax for one in times)
         how = _how(case, times)
@@ -328,7 +329,7 @@ def figures(
         n=len(bench.key.columns),
         how="chance that a wrong row passes: 127²·K bounds what powers of two can divide an error",
     )
-    missed = tampers_missed(tampers, lambda done: progress("tampered proofs", done, tampers))
+    missed = tampers_missed(tampers, _counted(progress, "tampered proofs", tampers))
     progress("tampered proofs", tampers, tampers)
     found["tampers_missed"] = at_most(
         missed,
@@ -339,6 +340,10 @@ def figures(
         "flipped, that passed",
     )
     return found
+
+
+def _counted(progress: Progress, stage: str, total: int) -> Callable[[int], None]:
+    return lambda done: progress(stage, done, total)
 
 
 def _how(case: Case, times: Sequence[Times]) -> str:
