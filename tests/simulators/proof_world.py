@@ -77,7 +77,7 @@ class Bundle:
             note=self.note,
             rows=read_bytes(self.rows),
             hashes=read_bytes(self.hashes),
-            embedding=self.embedding,
+            embedding=read_bytes(self.embedding),
         )
 
 

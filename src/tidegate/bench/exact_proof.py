@@ -122,7 +122,7 @@ class _Memory:
 
     def proof(self, note: str, embedding: bytes) -> Proof:
         rows, hashes = _reading(self.rows), _reading(self.hashes)
-        return Proof(note=note, rows=rows, hashes=hashes, embedding=embedding)
+        return Proof(note=note, rows=rows, hashes=hashes, embedding=_reading(embedding))
 
 
 class Bench:
@@ -216,7 +216,7 @@ def tampers_missed(count: int, progress: Callable[[int], None]) -> int:
             "note": proof.note.encode(),
             "rows": bytes(memory.rows),
             "hashes": bytes(memory.hashes),
-            "embedding": proof.embedding,
+            "embedding": bytes(proof.embedding(0, 1 << 30)),
         }
         missed = 0
         for number in range(count):
@@ -234,10 +234,9 @@ def tampers_missed(count: int, progress: Callable[[int], None]) -> int:
 def _with(proof: Proof, name: str, raw: bytes) -> Proof:
     if name == "note":
         return replace(proof, note=raw.decode("utf-8", "replace"))
-    if name == "embedding":
-        return replace(proof, embedding=raw)
     read = _reading(raw)
-    return replace(proof, rows=read) if name == "rows" else replace(proof, hashes=read)
+    changed = {"rows": proof.rows, "hashes": proof.hashes, "embedding": proof.embedding, name: read}
+    return Proof(note=proof.note, **changed)
 
 
 def _reading(raw: bytes | bytearray) -> Read:
@@ -272,7 +271,7 @@ def verifier_bytes(bench: Bench, case: Case) -> int:
             produced = bench.prover.produce(bench.requests(case), lambda ids: "", [sink])[0]
             handed = bench.proof(_Memory(Layout(bench.converted.shape, 1, 1)), produced)
             (proof / files.RECEIPT).write_text(handed.note)
-            (proof / files.EMBEDDING).write_bytes(handed.embedding)
+            (proof / files.EMBEDDING).write_bytes(handed.embedding(0, 1 << 30))
         (folder / statement_name).write_bytes(encode(produced.statement))
         keyfile.write(folder / key_name, bench.raw_key)
         (folder / signer_name).write_text(bench.signer.verifier.encode())

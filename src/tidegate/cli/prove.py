@@ -158,15 +158,18 @@ def verify(
     key: Annotated[
         Path | None, typer.Option(help="The verifier's key; only a receipt needs none.")
     ] = None,
+    tier: Annotated[
+        Tier, typer.Option(help="What is demanded; a proof of another tier cannot be verified.")
+    ] = Tier.FREIVALDS,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a proof without the weights, by the tier its receipt names."""
-    _conclude([lambda: _verify(proof, statement, signer, key, threads)], as_json)
+    """Check a proof without the weights."""
+    _conclude([lambda: _verify(proof, statement, signer, key, tier, threads)], as_json)
 
 
 def _verify(
-    proof: Path, statement: Path, signer: Path, key: Path | None, threads: int | None
+    proof: Path, statement: Path, signer: Path, key: Path | None, tier: Tier, threads: int | None
 ) -> Verdict:
     from tidegate.models.exact.backends import default_threads
     from tidegate.prove import check, files, keyfile, keys, monitor, receipt
@@ -174,8 +177,7 @@ def _verify(
 
     stated, trusted = _statement(statement), _trusted(signer)
     note = files.read_note(proof)
-    tier = receipt.claimed_tier(note)
-    if tier is None or tier is Tier.RECEIPT:
+    if tier is Tier.RECEIPT:
         return receipt.check(note, stated, trusted, None)
     if tier is Tier.ZERO_KNOWLEDGE:
         return CannotVerify(tier=tier, reason="not built")
@@ -185,9 +187,11 @@ def _verify(
         return CannotVerify(tier=tier, reason="this tier needs the verifier's key: --key")
     raw = keyfile.read(key)
     if tier is Tier.PROJECT:
-        packed = files.read_bytes(proof, files.FLOAT_TRACE)
-        opened = files.read_bytes(proof, files.HEAD_ROWS)
-        return monitor.verify(note, packed, opened, stated, monitor.decode(raw), trusted)
+        watch = monitor.decode(raw)
+        most = monitor.most_bytes(watch.shape, stated)
+        packed = files.read_bytes(proof, files.FLOAT_TRACE, most)
+        opened = files.read_bytes(proof, files.HEAD_ROWS, most)
+        return monitor.verify(note, packed, opened, stated, watch, trusted)
     with bars() as progress, files.reading(proof) as whole:
         ops_of = native_ops(threads or default_threads())
         return check.verify(

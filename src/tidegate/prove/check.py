@@ -55,7 +55,7 @@ class Proof:
     note: str
     rows: Read
     hashes: Read
-    embedding: bytes
+    embedding: Read
 
 
 class CheckedLinear:

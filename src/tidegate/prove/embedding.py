@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.models.exact.shape import Shape
-from tidegate.prove.merkle import OpeningError, open_rows
+from tidegate.prove.merkle import OpeningError, open_rows, opened_bytes
+from tidegate.prove.trace import Read
 from tidegate.prove.verdict import FoundError, Place
 
 
@@ -30,18 +31,20 @@ class OpenedEmbedding:
 
 
 def check(
-    raw: bytes,
+    read: Read,
     tokens: list[int],
     shape: Shape,
     scale_V: NDArray[np.float32],
     root: bytes,
     number_bytes: int,
 ) -> OpenedEmbedding:
-    """The rows in `raw` of the tokens the model read, in order of positions.
+    """The opened rows of the tokens the model read, in order of positions.
 
     Raises FoundError at `embedding`, with the first position that reads the row in question.
     """
     dtype = np.dtype({1: "i1", 2: "<i2"}[number_bytes])
+    most = opened_bytes(tokens, shape.vocab_size, shape.width * number_bytes)
+    raw = bytes(read(0, most + 1))
     try:
         found = open_rows(raw, tokens, shape.vocab_size, shape.width * number_bytes, root)
     except OpeningError as error:

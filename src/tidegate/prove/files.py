@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tidegate.errors import ConfigError
+from tidegate.ledger.note import MAX_NOTE_BYTES
 from tidegate.models.cache import publish
 from tidegate.prove.check import Proof
 from tidegate.prove.trace import Read
@@ -69,14 +70,18 @@ class TraceWriter:
 
 def read_note(folder: Path) -> str:
     """The receipt. Raises UnverifiableError where there is none."""
-    return _text(folder / RECEIPT)
+    return read_bytes(folder, RECEIPT, MAX_NOTE_BYTES).decode("utf-8", "replace")
 
 
-def read_bytes(folder: Path, name: str) -> bytes:
-    """A file of the proof. Raises UnverifiableError where it cannot be read."""
+def read_bytes(folder: Path, name: str, most: int) -> bytes:
+    """A file of the proof, or a byte more than `most` of it if it is longer.
+
+    Raises UnverifiableError where it cannot be read.
+    """
     path = folder / name
     try:
-        return path.read_bytes()
+        with path.open("rb") as handle:
+            return handle.read(most + 1)
     except OSError as error:
         raise UnverifiableError(f"cannot read {path}: {error.strerror}") from error
 
@@ -89,7 +94,7 @@ def reading(folder: Path) -> Iterator[Proof]:
             note=read_note(folder),
             rows=stack.enter_context(_piecewise(folder / ROWS)),
             hashes=stack.enter_context(_piecewise(folder / HASHES)),
-            embedding=read_bytes(folder, EMBEDDING),
+            embedding=stack.enter_context(_piecewise(folder / EMBEDDING)),
         )
 
 
@@ -122,10 +127,3 @@ def _piecewise(path: Path) -> Iterator[Read]:
 
     with handle:
         yield read
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8", "replace")
-    except OSError as error:
-        raise UnverifiableError(f"cannot read {path}: {error.strerror}") from error

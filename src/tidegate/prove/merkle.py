@@ -56,6 +56,11 @@ def opened(rows: Sequence[bytes], tree: Tree, numbers: Iterable[int]) -> bytes:
     return b"".join(b"".join(part) for part in parts)
 
 
+def opened_bytes(numbers: Iterable[int], size: int, row_bytes: int) -> int:
+    """How long the openings of some leaves of a tree of `size` are."""
+    return sum(row_bytes + HASH_BYTES * path_length(number, size) for number in set(numbers))
+
+
 class OpeningError(Exception):
     """An opening is truncated, goes on too long, or is under another root; at leaf `number`."""
 

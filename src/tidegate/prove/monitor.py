@@ -24,6 +24,7 @@ from tidegate.prove.keyfile import HEADER, TOKENIZER, Array, seal, unseal
 from tidegate.prove.keys import name_subject, row_tree
 from tidegate.prove.project import (
     ALARM,
+    CANDIDATES,
     COLUMNS,
     F32Array,
     MonitorKey,
@@ -160,6 +161,14 @@ def pack(trace: Trace) -> bytes:
     """A trace as a safetensors file; a receipt holds its SHA-256."""
     packed: bytes = safetensors.numpy.save(dict(trace))
     return packed
+
+
+def most_bytes(shape: Shape, statement: Statement) -> int:
+    """More than any file of an honest proof has."""
+    positions = len(statement.request.prompt_ids) + len(statement.tokens) - 1
+    numbers = sum(sum(shape.linear(op)) for _, op in shape.products())
+    rows = (CANDIDATES + 1) * len(statement.tokens) * (4 * shape.width + 1024)
+    return 4 * positions * numbers + 1024 * len(shape.products()) + rows
 
 
 def wanted_rows(trace: Trace, shape: Shape, statement: Statement, answer: Answer) -> Sequence[int]:

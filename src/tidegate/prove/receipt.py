@@ -108,12 +108,6 @@ def parse(text: str) -> Receipt | None:
     return Receipt(tier=kind, subject=subject, digests=values[3:], trace=root)
 
 
-def claimed_tier(note: str) -> Tier | None:
-    """The tier a note speaks of, signed or not; None if it is no receipt."""
-    receipt = parse(note.partition("\n\n")[0] + "\n")
-    return None if receipt is None else receipt.tier
-
-
 def compare(receipt: Receipt, statement: Statement) -> None:
     """Raise FoundError naming the first field in which the receipt is for something else."""
     expected = digests(statement)

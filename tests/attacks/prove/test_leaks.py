@@ -54,7 +54,12 @@ def test_as_many_leaked_tokens_as_a_matrix_has_inputs_give_the_matrix_away(
     fed = [*statement.request.prompt_ids, *statement.tokens[:-1]]
     key = world.key
     rows = embedding.check(
-        bundle.embedding, fed, shape, key.parameters["embed.scale"], key.embedding_root, 2
+        read_bytes(bundle.embedding),
+        fed,
+        shape,
+        key.parameters["embed.scale"],
+        key.embedding_root,
+        2,
     )
     checked = CheckedLinear(key)
     watching = _Watching(checked, 1, op)

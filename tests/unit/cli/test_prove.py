@@ -175,7 +175,8 @@ def test_a_receipt_alone_is_a_tier_of_its_own(place: Path) -> None:
         "statement.json",
     ]
     statement, signer = place / "receipt" / "statement.json", place / "prover.key.pub"
-    found = run("verify", place / "receipt", "--statement", statement, "--signer", signer)
+    arguments = ("--statement", statement, "--signer", signer)
+    found = run("verify", place / "receipt", *arguments, "--tier", "receipt")
     assert found.exit_code == 0
     assert "T0 receipt" in found.stdout
     again = run(
@@ -183,6 +184,16 @@ def test_a_receipt_alone_is_a_tier_of_its_own(place: Path) -> None:
     )
     assert again.exit_code == 0
     assert "there are no hashes" in again.stdout
+
+
+def test_a_prover_cannot_choose_a_lower_tier_than_is_demanded(place: Path) -> None:
+    assert _commit(place, "lower", "--tier", "receipt").exit_code == 0
+    for file in (place / "proof").iterdir():
+        if file.name not in (RECEIPT, "statement.json"):
+            (place / "lower" / file.name).write_bytes(file.read_bytes())
+    found = _verify(place, "lower")
+    assert found.exit_code == 2
+    assert "tier receipt" in json.loads(found.stdout)["reason"]
 
 
 def test_a_proof_is_written_whole_or_not_at_all(place: Path, tmp_path: Path) -> None:
@@ -212,7 +223,8 @@ def test_the_tier_that_is_not_built_says_so(place: Path, tmp_path: Path) -> None
     (tmp_path / RECEIPT).write_text(receipt.sign(made, SIGNER))
     (tmp_path / "signer.pub").write_text(SIGNER.verifier.encode())
     statement = place / "proof" / "statement.json"
-    found = run("verify", tmp_path, "--statement", statement, "--signer", tmp_path / "signer.pub")
+    signer, tier = tmp_path / "signer.pub", ("--tier", "zero-knowledge")
+    found = run("verify", tmp_path, "--statement", statement, "--signer", signer, *tier)
     assert found.exit_code == 2
     assert "not built" in found.stdout
     nothing = _commit(place, "proven", "--tier", "zero-knowledge")
@@ -229,7 +241,7 @@ def test_a_float_server_is_monitored(tmp_path: Path) -> None:
     signing = ("--signing-key", tmp_path / "prover.key", "--request", request)
     assert run("commit", tmp_path / "server", proof, *tier, *signing).exit_code == 0
     statement, signer = proof / "statement.json", tmp_path / "prover.key.pub"
-    arguments = ("--statement", statement, "--signer", signer, "--key", key)
+    arguments = ("--statement", statement, "--signer", signer, "--key", key, *tier)
     found = run("verify", proof, *arguments)
     assert found.exit_code == 0
     assert "(monitoring)" in found.stdout
