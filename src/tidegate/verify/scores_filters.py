@@ -258,7 +258,8 @@ def _floors(
     """Scores that no token a filter keeps lies below, row by row."""
     if params.min_p > 0.0:
         least = np.float32(_least_fall(params))
-        return best_T - least - _ROUNDING * np.maximum(np.abs(best_T), least)
+        slack_T = _ROUNDING * np.maximum(np.abs(best_T), least)
+        return (best_T - least - slack_T).astype(np.float32)
     if whole_T is None:
         return _top_k_floors(scores_TV, params.top_k)
     floor_T = np.full_like(best_T, -np.inf)
