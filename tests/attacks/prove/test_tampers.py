@@ -280,6 +280,46 @@ def _letter(token: int) -> str:
     return tiny_pair.LETTERS[token]
 
 
+def test_a_token_outside_the_vocabulary_is_located(
+    world: World, honest: tuple[Statement, Bundle]
+) -> None:
+    said, bundle = honest
+    statement = replace(said, tokens=(*said.tokens[:-1], UNTIED.vocab_size))
+    signed = world.bundle(statement, note_of(bundle).trace, bundle.rows, bundle.hashes)
+    verdict = world.verify(signed, statement)
+    assert isinstance(verdict, Fail)
+    assert verdict.place == Place(part="choice", token=25 + 11)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        replace(REQUEST, prompt_ids=(*REQUEST.prompt_ids, UNTIED.vocab_size)),
+        replace(REQUEST, prompt_ids=REQUEST.prompt_ids * 40),
+    ],
+    ids=["vocabulary", "context"],
+)
+def test_a_request_that_no_model_of_this_size_answers_cannot_be_verified(
+    world: World, honest: tuple[Statement, Bundle], asked: Request
+) -> None:
+    said, bundle = honest
+    statement = replace(said, request=asked)
+    trace = note_of(bundle).trace
+    note = receipt.make(statement, world.key.subject, tier=Tier.FREIVALDS, trace=trace)
+    verdict = world.verify(replace(bundle, note=receipt.sign(note, SIGNER)), statement)
+    assert isinstance(verdict, CannotVerify)
+
+
+def test_activations_an_honest_engine_refuses_are_no_proof(
+    world: World, honest: tuple[Statement, Bundle]
+) -> None:
+    statement, bundle = honest
+    loud = {**world.key.parameters, "norm": world.key.parameters["norm"] * np.float32(2.0**50)}
+    verdict = world.verify(bundle, statement, replace(world.key, parameters=loud))
+    assert isinstance(verdict, Fail)
+    assert "refused" in verdict.reason
+
+
 def test_a_strangers_signature_is_refused(world: World, honest: tuple[Statement, Bundle]) -> None:
     statement, bundle = honest
     stranger = Signer(SIGNER.name, Ed25519PrivateKey.from_private_bytes(b"\x01" * 32))
