@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tidegate import __version__
-from tidegate.cli import bench, ledger, models, prove, review, serve
+from tidegate.cli import bench, bench_exact, exact, ledger, models, prove, review, serve
 from tidegate.cli.demo import demo
 from tidegate.errors import TidegateError
 
@@ -25,8 +25,10 @@ app.command()(demo)
 app.add_typer(serve.app, name="serve")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(review.app, name="review")
+bench.app.command()(bench_exact.exact)
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
+app.add_typer(exact.app, name="exact")
 app.add_typer(prove.app, name="prove")
 
 

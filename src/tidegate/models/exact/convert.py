@@ -27,7 +27,7 @@ from tidegate.models.exact.shape import HEAD, Shape
 from tidegate.models.exact.source import Source, open_source
 from tidegate.models.exact.tensorfile import Array
 from tidegate.models.exact.weights import integer_rows
-from tidegate.models.prepared import MANIFEST, Manifest, content_hash, prepare
+from tidegate.models.prepared import MANIFEST, Manifest, content_hash, manifest_of, prepare
 
 MAX_CONTEXT = 8_192
 
@@ -95,9 +95,10 @@ def prepare_exact(
     source = prepare(name, cache_dir=cache_dir, progress=progress)
     if folders.is_converted(source):
         return source
-    model = open_source(source, max_context)
-    digest = content_hash(model.manifest, str(RECIPE), str(model.shape.context_length))
-    folder = (cache_dir or cache_root()) / "models" / f"{model.manifest.name}-exact-{digest[:12]}"
+    # Weights are hashed when they are converted; here what the manifest says of them will do.
+    manifest = manifest_of(source, frozenset() if (source / MANIFEST).exists() else None)
+    digest = content_hash(manifest, str(RECIPE), str(max_context))
+    folder = (cache_dir or cache_root()) / "models" / f"{manifest.name}-exact-{digest[:12]}"
     with exclusive(folder.with_name(folder.name + ".lock")):
         if not (folder / MANIFEST).exists():
             convert(source, folder, Recipe(max_context), progress)
