@@ -1,6 +1,6 @@
 """Arrays that stay between calls, and their addresses for the kernels.
 
-Looking an address up costs a tenth of asking cffi for it, and a pass needs thousands.
+Asking cffi for an address costs several times what looking it up does, and a pass needs thousands.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ class Buffers:
 
     def __init__(self) -> None:
         self._whole: dict[str, NDArray[Any]] = {}
-        self._views: dict[tuple[str, int], NDArray[Any]] = {}
         self._known: dict[int, tuple[NDArray[Any], Any]] = {}
 
-    def get(self, name: str, dtype: Any, rows: int, *columns: int) -> NDArray[Any]:
-        """An array (rows, *columns) with arbitrary contents; asked again, the same one."""
-        view = self._views.get((name, rows))
-        if view is None:
-            whole = self._whole.get(name)
-            if whole is None or len(whole) < rows:
-                for key in [key for key in self._views if key[0] == name]:
-                    del self._known[id(self._views.pop(key))]
-                whole = self._whole[name] = np.empty((rows, *columns), dtype)
-            view = self._views[name, rows] = whole[:rows]
-            self.keep(view)
+    def make(self, name: str, dtype: Any, rows: int, *columns: int) -> NDArray[Any]:
+        """An array (rows, *columns) with arbitrary contents.
+
+        Arrays of one name share memory, as long as none of them needed more than there was.
+        """
+        whole = self._whole.get(name)
+        if whole is None or len(whole) < rows:
+            # Powers of two: while rows grow one by one, few arrays that are too small pile up.
+            whole = np.empty((1 << (rows - 1).bit_length(), *columns), dtype)
+            self._whole[name] = whole
+        view = whole[:rows]
+        self.keep(view)
         return view
 
     def keep(self, array: NDArray[Any]) -> None:
@@ -43,7 +43,7 @@ class Buffers:
 
     def address(self, array: NDArray[Any]) -> Any:
         """A typed pointer to an array's numbers, which must lie without gaps."""
-        known = self._known.get(id(array))
-        if known is not None:
-            return known[1]
-        return ffi.from_buffer(_TYPES[array.dtype.name], array)
+        try:
+            return self._known[id(array)][1]
+        except KeyError:
+            return ffi.from_buffer(_TYPES[array.dtype.name], array)

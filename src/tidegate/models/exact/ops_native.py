@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ class NativeLinear:
         self._kernel = KERNELS[kernel]
         self._threads = threads
         self._weights = {}
+        self._sums: dict[tuple[str, int], tuple[I32, Any]] = {}
         for layer, op in shape.products():
             w_OK = np.ascontiguousarray(tensors[weight_name(shape, layer, op)], np.int8)
             buffers.keep(w_OK)
@@ -51,11 +53,20 @@ class NativeLinear:
         """See `ops.Linear.multiply`."""
         weight, outputs, inputs = self._weights[layer, op]
         n = len(q_NK)
-        acc_NO = self._buffers.get(op, np.int32, n, outputs)
-        address = self._buffers.address
-        q, acc = address(q_NK), address(acc_NO)
-        lib.tg_exact_multiply(self._kernel, self._threads, n, inputs, outputs, q, weight, acc)
-        return acc_NO
+        sums = self._sums.get((op, n))
+        if sums is None:
+            acc_NO = self._buffers.make(op, np.int32, n, outputs)
+            sums = self._sums[op, n] = (acc_NO, self._buffers.address(acc_NO))
+        q = self._buffers.address(q_NK)
+        lib.tg_exact_multiply(self._kernel, self._threads, n, inputs, outputs, q, weight, sums[1])
+        return sums[0]
+
+
+class _Out(NamedTuple, Generic[T]):
+    """What an operation returns for some number of rows, and the addresses it writes to."""
+
+    result: T
+    addresses: tuple[Any, ...]
 
 
 class _Struct(NamedTuple):
@@ -78,125 +89,117 @@ class NativeOps(NumpyOps):
         for layer in parameters.layers:
             self.buffers.keep(layer.attn_norm)
             self.buffers.keep(layer.mlp_norm)
-        for array in (parameters.norm, self._cos_TR, self._sin_TR):
-            self.buffers.keep(array)
+        self.buffers.keep(parameters.norm)
+        self._rope = tuple(
+            ffi.from_buffer("float[]", table_TR) for table_TR in (self._cos_TR, self._sin_TR)
+        )
+        self._outs: dict[tuple[str, int], _Out[Any]] = {}
+        self._work = np.empty(0, np.int8)
         self._channels: dict[int, _Struct] = {}
         self._rows: _Struct | None = None
         self._layers: list[_Struct] = []
 
     def embed(self, q_ND: NDArray[Any], scale_N: F32) -> F32:
         """See `ops.Ops.embed`."""
-        h_ND = self.buffers.get("residual", np.float32, *q_ND.shape)
+        n, width = q_ND.shape
+        h_ND: F32 = self._out("embed", n, np.asarray, (np.float32, width)).result
         np.multiply(q_ND, scale_N[:, None], out=h_ND, dtype=np.float32)
         return h_ND
 
     def normalise(self, h_ND: F32, gain_D: F32) -> Quantised:
         """See `ops.Ops.normalise`."""
         n, width = h_ND.shape
-        out, address = self._quantised("normalised", n, width), self.buffers.address
-        refused = lib.tg_exact_normalise(
-            self._threads,
-            n,
-            width,
-            self._shape.eps,
-            address(h_ND),
-            address(gain_D),
-            address(out.q),
-            address(out.scale),
-        )
-        return _unless(refused, out)
+        out = self._out("normalise", n, Quantised, (np.int8, width), (np.float32,))
+        h, gain = self.buffers.address(h_ND), self.buffers.address(gain_D)
+        eps = self._shape.eps
+        _demand(lib.tg_exact_normalise(self._threads, n, width, eps, h, gain, *out.addresses))
+        return out.result
 
     def append(
         self, acc_NO: I32, scale_N: F32, qkv: Channels, rows: Rows, pool: Pool, layer: int
     ) -> Queries:
         """See `ops.Ops.append`."""
         n, outputs = acc_NO.shape
-        heads, get, address = self._shape.heads, self.buffers.get, self.buffers.address
-        out = Queries(
-            get("queries", np.int16, n, heads, self._shape.head_size),
-            get("query scales", np.float32, n, heads),
+        heads, size = self._shape.heads, self._shape.head_size
+        scratch, q, scale = (np.float32, outputs), (np.int16, heads, size), (np.float32, heads)
+        out = self._out("append", n, Queries, scratch, q, scale)
+        _demand(
+            lib.tg_exact_append(
+                self._threads,
+                self.buffers.address(acc_NO),
+                self.buffers.address(scale_N),
+                self._channels_of(qkv),
+                *self._rope,
+                self._rows_of(rows),
+                self._pages_of(pool, layer),
+                *out.addresses,
+            )
         )
-        refused = lib.tg_exact_append(
-            self._threads,
-            address(acc_NO),
-            address(scale_N),
-            self._channels_of(qkv),
-            address(self._cos_TR),
-            address(self._sin_TR),
-            self._rows_of(rows),
-            self._pages_of(pool, layer),
-            address(get("rotated", np.float32, n, outputs)),
-            address(out.q),
-            address(out.scale),
-        )
-        return _unless(refused, out)
+        return out.result
 
     def attend(self, queries: Queries, rows: Rows, pool: Pool, layer: int) -> Quantised:
         """See `ops.Ops.attend`."""
         n, heads, size = queries.q.shape
-        out, address = self._quantised("attended", n, heads * size), self.buffers.address
+        outputs, scale = heads * size, (np.float32,)
+        out = self._out("attend", n, Quantised, (np.float32, outputs), (np.int8, outputs), scale)
         pages = self._pages_of(pool, layer)
         needed = lib.tg_exact_work(self._threads, rows.tables_SP.shape[1] * PAGE, pages)
-        refused = lib.tg_exact_attend(
-            self._kernel,
-            self._threads,
-            address(queries.q),
-            address(queries.scale),
-            self._unit,
-            self._rows_of(rows),
-            pages,
-            address(self.buffers.get("work", np.int8, needed)),
-            address(self.buffers.get("mixed", np.float32, n, heads * size)),
-            address(out.q),
-            address(out.scale),
+        if len(self._work) < needed:
+            self._work = np.empty(2 * needed, np.int8)
+            self.buffers.keep(self._work)
+        _demand(
+            lib.tg_exact_attend(
+                self._kernel,
+                self._threads,
+                self.buffers.address(queries.q),
+                self.buffers.address(queries.scale),
+                self._unit,
+                self._rows_of(rows),
+                pages,
+                self.buffers.address(self._work),
+                *out.addresses,
+            )
         )
-        return _unless(refused, out)
+        return out.result
 
     def add(self, h_ND: F32, acc_ND: I32, scale_N: F32, channels: Channels) -> F32:
         """See `ops.Ops.add`."""
         address = self.buffers.address
-        lib.tg_exact_add(
-            self._threads,
-            len(h_ND),
-            address(acc_ND),
-            address(scale_N),
-            self._channels_of(channels),
-            address(h_ND),
-        )
+        acc, scale, h = address(acc_ND), address(scale_N), address(h_ND)
+        known = self._channels_of(channels)
+        lib.tg_exact_add(self._threads, len(h_ND), acc, scale, known, h)
         return h_ND
 
     def gate(self, acc_NO: I32, scale_N: F32, gate_up: Channels) -> Quantised:
         """See `ops.Ops.gate`."""
         n, size = len(acc_NO), self._shape.ffn_size
-        out, address = self._quantised("gated", n, size), self.buffers.address
-        refused = lib.tg_exact_gate(
-            self._threads,
-            n,
-            address(acc_NO),
-            address(scale_N),
-            self._channels_of(gate_up),
-            address(self.buffers.get("opened", np.float32, n, size)),
-            address(out.q),
-            address(out.scale),
-        )
-        return _unless(refused, out)
+        out = self._out("gate", n, Quantised, (np.float32, size), (np.int8, size), (np.float32,))
+        acc, scale = self.buffers.address(acc_NO), self.buffers.address(scale_N)
+        known = self._channels_of(gate_up)
+        _demand(lib.tg_exact_gate(self._threads, n, acc, scale, known, *out.addresses))
+        return out.result
 
     def logits(self, acc_LV: I32, scale_L: F32, head: Channels) -> F32:
         """See `ops.Ops.logits`."""
         logits_LV, address = np.empty(acc_LV.shape, np.float32), self.buffers.address
-        refused = lib.tg_exact_logits(
-            self._threads,
-            len(acc_LV),
-            address(acc_LV),
-            address(scale_L),
-            self._channels_of(head),
-            address(logits_LV),
-        )
-        return _unless(refused, logits_LV)
+        acc, scale, out = address(acc_LV), address(scale_L), address(logits_LV)
+        known = self._channels_of(head)
+        _demand(lib.tg_exact_logits(self._threads, len(acc_LV), acc, scale, known, out))
+        return logits_LV
 
-    def _quantised(self, name: str, rows: int, columns: int) -> Quantised:
-        q_NK = self.buffers.get(name, np.int8, rows, columns)
-        return Quantised(q_NK, self.buffers.get(f"{name} scales", np.float32, rows))
+    def _out(
+        self, name: str, rows: int, kind: Callable[..., T], *arrays: tuple[Any, ...]
+    ) -> _Out[T]:
+        """Arrays (dtype, *columns) for so many rows; `kind` takes the last two of them."""
+        out: _Out[T] | None = self._outs.get((name, rows))
+        if out is None:
+            made = [
+                self.buffers.make(f"{name} {number}", dtype, rows, *columns)
+                for number, (dtype, *columns) in enumerate(arrays)
+            ]
+            out = _Out(kind(*made[-2:]), tuple(map(self.buffers.address, made)))
+            self._outs[name, rows] = out
+        return out
 
     def _channels_of(self, channels: Channels) -> Any:
         known = self._channels.get(id(channels))
@@ -236,7 +239,6 @@ class NativeOps(NumpyOps):
         return _Struct(ffi.new("tg_pages *", (*sizes, *arrays)), pool.keys, arrays)
 
 
-def _unless(refused: int, result: T) -> T:
+def _demand(refused: int) -> None:
     if refused:
         raise too_loud()
-    return result
