@@ -10,6 +10,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -211,10 +212,14 @@ class World:
         cap: int = 10**9,
         allowance: int = 10**9,
         weak_context: int = 4096,
+        strong: Any = None,
+        weak: tuple[Any, Any] | None = None,
     ) -> None:
-        self.strong = TableModel(eos_logit=eos_logit)
-        self.weak_inner = TableModel(blur=0.7, exact=exact, context=weak_context)
-        self.weak_outer = TableModel(blur=0.7, exact=exact, context=weak_context)
+        self.strong = strong or TableModel(eos_logit=eos_logit)
+        self.weak_inner, self.weak_outer = weak or (
+            TableModel(blur=0.7, exact=exact, context=weak_context),
+            TableModel(blur=0.7, exact=exact, context=weak_context),
+        )
         self.tokenizer = TableTokenizer()
         self.seeds = SeedService(b"a key of more than 16 bytes")
         self.store = ReasoningStore(SystemClock(), reviewers=(credential_digest(REVIEWER),))
