@@ -35,7 +35,10 @@ class _Section(BaseModel):
 
 
 class Models(_Section):
-    """Which models; names as `tidegate models` lists them, paths, or hub ids."""
+    """Which models; names as `tidegate models` lists them, paths, or hub ids.
+
+    `exact:` before a strong or weak one runs it on the exact engine, as a converted folder does.
+    """
 
     strong: str = "smollm2"
     weak: str = "ngram"

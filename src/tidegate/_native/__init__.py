@@ -1,10 +1,15 @@
-"""C kernels for the loops over the vocabulary and the bits: noise, selection, range coding.
+"""C kernels for the loops over the vocabulary, the bits and the weights.
 
-Every kernel has a reference in Python integers beside it in `sampling` or `coding`, and tests hold
-the two equal.
+Every kernel has a reference in Python beside its caller, and tests hold the two equal.
 
-Does: draws shared noise, picks tokens and candidates, codes symbols; no I/O, no hidden state.
+Does: draws shared noise, picks tokens, codes symbols, multiplies integers; no I/O or hidden state.
 Zone: any
-Trusts: nothing; sizes are checked by the callers in `sampling` and `coding`.
+Trusts: nothing; sizes are checked by the callers in `sampling`, `coding`, `models` and `prove`.
 If owned: whoever can replace the compiled module owns the process that loads it.
 """
+
+import os
+
+# Read once, when the kernels' thread pool loads: idle threads that spin slow down everything else
+# on the same cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
