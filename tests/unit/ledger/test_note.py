@@ -41,6 +41,13 @@ def test_a_larger_size_under_an_old_signature_is_refused(size: int) -> None:
         SIGNER.verifier.open(note.replace(f"\n{size}\n", f"\n{size + 1}\n", 1))
 
 
+@pytest.mark.parametrize("text", ["", "no end of line", "a tab\tin it\n", "a return\r\n"])
+def test_only_text_that_reads_back_is_signed(text: str) -> None:
+    with pytest.raises(CheckpointError):
+        SIGNER.sign_text(text)
+    assert SIGNER.verifier.open_text(SIGNER.sign_text("two\nlines\n")) == "two\nlines\n"
+
+
 def test_a_strangers_signature_is_not_enough() -> None:
     stranger = Signer(NAME, Ed25519PrivateKey.from_private_bytes(bytes(32)))
     with pytest.raises(CheckpointError, match="not signed by"):
