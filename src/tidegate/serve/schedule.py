@@ -3,7 +3,8 @@
 The outer half hears nothing but the frames it asks for, so it keeps a forecast: how many bits the
 symbols granted so far will have come to, by what symbols have cost. Two mistakes cost: a pull with
 less inside than its size is padded (bits), a pull too late keeps a token waiting (time).
-All positions are places in the schedule, not moments. No I/O and no clock.
+It also guesses, from when frames came, until when the inner half has work. Positions are places
+in the schedule; moments are given by the caller. No I/O and no clock.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ class PullPolicy:
 
     `sizes`: frame sizes in bytes, ascending. `delay`: how long a symbol may wait for others to fill
     its frame, and at least `delay_steps` steps; symbols that only say "wait" wait `idle_factor`
-    times as long. `lead`: how much work the inner half is given after a pull that is not answered
-    yet, so that it is not idle for the link's round trip; at most `ahead` steps. New streams wait
-    for that work. `window`: steps granted and not yet decoded, at most.
+    times as long. `lead`: how much work the inner half is given ahead, so that it is not idle for
+    the link's round trip; after a pull that is not answered yet at most `ahead` steps. New streams
+    wait for that work. `window`: steps granted and not yet decoded, at most.
     """
 
     sizes: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -62,12 +63,48 @@ class _Pulled:
     size: int
 
 
+class Work:
+    """Until when the inner half is busy, guessed from how long its steps took so far."""
+
+    def __init__(self, policy: PullPolicy) -> None:
+        self._policy = policy
+        self._until = 0.0
+        self._heard: tuple[Seconds, int] | None = None
+        self.step_time = Seconds(0.0)
+        """What a step takes; 0 before the first was timed, so that nothing waits for a guess."""
+
+    @property
+    def ahead(self) -> int:
+        """Steps to grant after a pull that is not answered yet."""
+        policy = self._policy
+        return sum(n * self.step_time <= policy.lead for n in range(1, policy.ahead + 1))
+
+    def granted(self, now: Seconds) -> None:
+        """A step was granted."""
+        self._until = max(self._until, now) + self.step_time
+
+    def answered(self, after: int, granted: int, now: Seconds, *, goes_on: bool) -> None:
+        """The pull after step `after` was answered while steps up to `granted` were granted;
+        `goes_on` if the inner half starts another step at once."""
+        if self._heard is not None and after > self._heard[1]:
+            took = (now - self._heard[0]) / (after - self._heard[1])
+            self.step_time = Seconds(
+                self.step_time + 0.125 * (took - self.step_time) if self.step_time else took
+            )
+        self._heard = (now, after) if goes_on else None
+        self._until = now + (granted - after) * self.step_time
+
+    def wait(self, now: Seconds) -> Seconds:
+        """How long to hold back the next step, so that the work ahead is the lead; 0: grant it."""
+        return Seconds(max(0.0, self._until - now - self._policy.lead))
+
+
 class Forecast:
     """What is expected to be inside the coder at the end of the schedule so far."""
 
-    def __init__(self, policy: PullPolicy) -> None:
+    def __init__(self, policy: PullPolicy, work: Work) -> None:
         self.policy = policy
-        self.step_time = policy.delay
+        self._work = work
         self._mean = _FIRST_MEAN
         self._variance = _FIRST_VARIANCE
         self._learned = 8
@@ -83,11 +120,6 @@ class Forecast:
     def bits(self) -> float:
         """Bits that a frame could carry at the end of the schedule, as far as can be told."""
         return self._bits
-
-    @property
-    def ahead(self) -> int:
-        """Steps to grant after a pull that is not answered yet."""
-        return sum(n * self.step_time <= self.policy.lead for n in range(1, self.policy.ahead + 1))
 
     def granted(self, step: int, *, speaking: int, firsts: int) -> None:
         """Step `step` was granted, at which so many streams say a token and the others wait;
@@ -133,10 +165,6 @@ class Forecast:
         self._mean += error / self._learned
         self._variance += (error * error - self._variance) / self._learned
 
-    def timed(self, seconds: Seconds) -> None:
-        """A step took `seconds`, as far as can be told from outside."""
-        self.step_time = Seconds(self.step_time + 0.125 * (seconds - self.step_time))
-
     def next_pull(self, *, stalled: bool) -> int | None:
         """The size of the pull to place now, or None. `stalled`: nothing else will happen."""
         policy = self.policy
@@ -151,7 +179,8 @@ class Forecast:
         # Where frames fill by themselves every other step, hurrying gains a step and costs a frame.
         flowing = 2 * self._mean * self._speaking >= 8 * policy.sizes[0]
         late = not flowing and self._uncovered >= policy.delay_steps
-        late = late and self._uncovered * self.step_time >= policy.delay
+        step_time = self._work.step_time or policy.delay
+        late = late and self._uncovered * step_time >= policy.delay
         if stalled or late or urgent:
             needed = max(0.0, self._bits) + LAG_BITS + margin / 2
             return next((s for s in policy.sizes if 8 * s >= needed), policy.sizes[-1])

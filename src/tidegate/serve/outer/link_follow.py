@@ -83,14 +83,16 @@ class Follower:
         self._said: list[Said] = []
         self._costs: list[tuple[LaneKey, bool, MicroBits]] = []
 
-    def work(self, events: Iterable[Step | Pull | Frame]) -> Worked:
+    def work(self, events: Iterable[Step | Pull | Frame], *, settled: int = 0) -> Worked:
         """Take `events` in schedule order, then decode up to the end of a step or of the bytes.
 
-        Call again, with or without new events, while `done` is not None.
+        Steps below `settled` were released and will never be rewound. Call again, with or without
+        new events, while `done` is not None.
 
         Raises:
             LinkError: a frame is not the one its symbols encode to.
         """
+        self._lockstep.settle(settled)
         for event in events:
             if isinstance(event, Step):
                 self._granted.append(event)
@@ -114,10 +116,6 @@ class Follower:
         """Run the weak model for the next step if it is granted, without waiting for bytes."""
         if self._step is None and self._granted:
             self._open(self._granted.popleft())
-
-    def settle(self, before: int) -> None:
-        """Steps below `before` were released and will never be rewound."""
-        self._lockstep.settle(before)
 
     def rewind(self, message: Resume) -> None:
         """Go back to step `message.number`; its symbols and all after it will come again."""

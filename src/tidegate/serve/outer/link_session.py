@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -30,9 +30,9 @@ from tidegate.serve.outer.link_settings import (
     LinkTotals,
 )
 from tidegate.serve.outer.link_stream import Stream
-from tidegate.serve.schedule import Forecast
+from tidegate.serve.schedule import Forecast, Work
 from tidegate.serve.telemetry import Metrics
-from tidegate.units import Bits, Seconds, bits_of
+from tidegate.units import Bits, bits_of
 from tidegate.wire.connection import MAX_OWED, Connection, Frame, Role
 from tidegate.wire.messages import MAX_PROMPT, Bye, Echo, Hello, Message, Pull, Resume, Step
 
@@ -84,12 +84,13 @@ class Session:
         self._stopping = asyncio.Event()
         self._idle = True
         self._owed = OwedFrames()
-        self._forecast = Forecast(self._settings.policy)
+        self._work_ahead = Work(self._settings.policy)
+        self._forecast = Forecast(self._settings.policy, self._work_ahead)
+        self._later: asyncio.TimerHandle | None = None
         self._decoded = self.released
         self._echoed = self.released - 1
         self._unreleased: deque[StepDone] = deque()
         self._padding = 0
-        self._heard: tuple[Seconds, int] | None = None
 
     @property
     def busy(self) -> bool:
@@ -188,7 +189,8 @@ class Session:
             pulled = False
             if self._settings.pace is None and self._next:
                 pending = self._decoded < self._next or bool(self._unreleased)
-                stalled = self.busy and pending and self._idle and not (granted or self._owed)
+                stalled = self.busy and pending and self._idle
+                stalled = stalled and not (granted or self._owed or self._later)
                 while len(self._owed) < MAX_OWED // 2:
                     size = self._forecast.next_pull(stalled=stalled and not pulled)
                     if size is None:
@@ -212,7 +214,16 @@ class Session:
         if self._settings.pace is not None:
             return self._forecast.bits < 16 * self._settings.pace_bytes
         after = self._owed.oldest_after()
-        return after is None or self._next - 1 - after < self._forecast.ahead
+        if after is not None:
+            return self._next - 1 - after < self._work_ahead.ahead
+        wait = self._work_ahead.wait(self._clock.monotonic())
+        if wait and self._later is None:
+            self._later = asyncio.get_running_loop().call_later(wait, self._resume_granting)
+        return not wait
+
+    def _resume_granting(self) -> None:
+        self._later = None
+        self.nudge()
 
     def _grant(self) -> None:
         leaving = tuple(stream for stream in self._live.values() if stream.cancelled)
@@ -253,6 +264,7 @@ class Session:
                 firsts += not stream.granted
                 stream.granted += 1
         self._forecast.granted(step.number, speaking=speaking, firsts=firsts)
+        self._work_ahead.granted(self._clock.monotonic())
 
     def _pull(self, size: int) -> None:
         self._accounts.cover(bits_of(size), self._payers())
@@ -303,13 +315,9 @@ class Session:
         self._totals.frames += 1
         self._metrics.frame(self._settings.edge, "data" if any(frame.data) else "dummy")
         self._hand_over(frame)
-        now = self._clock.monotonic()
-        if self._heard is not None and owed.after > self._heard[1]:
-            took = (now - self._heard[0]) / (owed.after - self._heard[1])
-            self._forecast.timed(Seconds(took))
-        # What comes next is timed from here only if the inner half goes on at once.
-        goes_on = self._next - 1 > owed.after or self._may_grant()
-        self._heard = (now, owed.after) if goes_on else None
+        last, now = self._next - 1, self._clock.monotonic()
+        goes_on = last > owed.after or self._may_grant()
+        self._work_ahead.answered(owed.after, last, now, goes_on=goes_on)
         if self.hello.echo:
             self._release(owed.echoed)
 
@@ -321,21 +329,13 @@ class Session:
             self._idle = False
             while not (self._stopping.is_set() or self._idle):
                 events, self._inbox = self._inbox, []
-                worked = await loop.run_in_executor(self._thread, self._work(events))
+                work = partial(self._follower.work, events, settled=self.released)
+                worked = await loop.run_in_executor(self._thread, work)
                 if self._stopping.is_set():
                     return
                 self._on_worked(worked)
                 self._idle = worked.done is None and not self._inbox
                 self.nudge()
-
-    def _work(self, events: list[Step | Pull | Frame]) -> Callable[[], Worked]:
-        settled = self.released
-
-        def work() -> Worked:
-            self._follower.settle(settled)
-            return self._follower.work(events)
-
-        return work
 
     def _on_worked(self, worked: Worked) -> None:
         for key, is_token, cost in worked.costs:

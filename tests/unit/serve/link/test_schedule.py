@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from tidegate.serve.schedule import Forecast, PullPolicy
+import pytest
+
+from tidegate.serve.schedule import Forecast, PullPolicy, Work
 from tidegate.units import Seconds
 
 POLICY = PullPolicy(sizes=(2, 4, 8, 16), delay=Seconds(0.2), delay_steps=4)
 
 
+def steps_of(seconds: float) -> Work:
+    """Work whose steps were seen to take `seconds` each."""
+    work = Work(POLICY)
+    for step in range(2):
+        work.answered(step, step, Seconds(seconds * step), goes_on=True)
+    return work
+
+
 def busy(bits: float, streams: int, steps: int = 1) -> Forecast:
     """A forecast that has seen tokens of `bits` each and `steps` steps of `streams`."""
-    forecast = Forecast(POLICY)
+    forecast = Forecast(POLICY, Work(POLICY))
     for _ in range(500):
         forecast.learned(bits)
     for step in range(steps):
@@ -57,19 +67,39 @@ def test_a_first_token_that_many_others_push_out_costs_no_flush() -> None:
 
 
 def test_the_slower_the_steps_the_less_is_granted_ahead() -> None:
-    slow, fast = Forecast(POLICY), Forecast(POLICY)
-    for _ in range(100):
-        slow.timed(Seconds(0.2))
-        fast.timed(Seconds(0.001))
-    assert slow.ahead == 0
-    assert fast.ahead == POLICY.ahead
+    assert steps_of(0.2).ahead == 0
+    assert steps_of(0.001).ahead == POLICY.ahead
+
+
+def test_a_step_is_held_back_until_the_one_before_is_nearly_done() -> None:
+    work = steps_of(0.2)
+    now = Seconds(0.2)
+    assert work.wait(now) == 0.0
+    work.granted(now)
+    assert work.wait(now) == pytest.approx(0.2 - POLICY.lead)
+    assert work.wait(Seconds(now + 0.2)) == 0.0
+
+
+def test_an_answer_corrects_until_when_there_is_work() -> None:
+    work = steps_of(0.2)
+    for _ in range(3):
+        work.granted(Seconds(0.2))
+    held = work.wait(Seconds(0.3))
+    work.answered(3, 4, Seconds(0.3), goes_on=True)
+    assert work.wait(Seconds(0.3)) < held
+
+
+def test_nothing_is_held_back_for_a_guess_before_a_step_was_timed() -> None:
+    work = Work(POLICY)
+    for _ in range(5):
+        work.granted(Seconds(1.0))
+        assert work.wait(Seconds(1.0)) == 0.0
 
 
 def test_a_token_waits_for_company_but_not_beyond_the_delay() -> None:
-    forecast = Forecast(POLICY)
+    forecast = Forecast(POLICY, steps_of(0.1))
     for _ in range(100):
         forecast.learned(0.5)
-        forecast.timed(Seconds(0.1))
     pulls = []
     for step in range(8):
         forecast.granted(step, speaking=1, firsts=0)
@@ -81,17 +111,16 @@ def test_a_token_waits_for_company_but_not_beyond_the_delay() -> None:
 
 
 def test_fast_steps_leave_more_of_them_time_to_fill_a_frame() -> None:
-    forecast = Forecast(POLICY)
+    forecast = Forecast(POLICY, steps_of(0.01))
     for _ in range(200):
         forecast.learned(0.1)
-        forecast.timed(Seconds(0.01))
     for step in range(15):
         forecast.granted(step, speaking=1, firsts=0)
         assert forecast.next_pull(stalled=False) is None
 
 
 def test_streams_that_only_wait_are_asked_less_often() -> None:
-    forecast = Forecast(POLICY)
+    forecast = Forecast(POLICY, Work(POLICY))
     for step in range(4 * POLICY.idle_factor - 1):
         forecast.granted(step, speaking=0, firsts=0)
         assert forecast.next_pull(stalled=False) is None
