@@ -84,6 +84,8 @@ def load(folder: Path) -> FileTokenizer:
     path = folder / "tokenizer.json"
     if not path.exists():
         raise ModelError(f"{folder} has no tokenizer.json", file=str(path))
+    if not isinstance(_read_json(path).get("model"), dict):  # the library would raise anything
+        raise ModelError(f"{path} describes no tokenizer", file=str(path))
     backend = BackendTokenizer.from_str(path.read_text(encoding="utf-8"))
     settings = _read_json(folder / "tokenizer_config.json")
     special = {
@@ -112,7 +114,10 @@ def eos_ids_of(folder: Path) -> frozenset[int]:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    value = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is not JSON: {error}", file=str(path)) from error
     if not isinstance(value, dict):
         raise ModelError(f"{path} is not a JSON object", file=str(path))
     return value

@@ -110,13 +110,13 @@ def _largest_of_each(values_K: F64, group_K: NDArray[np.int64]) -> F64:
 def _candidate(loud_K: F64, heavy_K: F64, eighth: int) -> F32:
     if not eighth:
         return np.ones(len(loud_K), np.float32)
-    smooth_K = _power(loud_K, eighth) / _power(heavy_K, 8 - eighth)
+    smooth_K = power(loud_K, eighth) / power(heavy_K, 8 - eighth)
     # Rows are scaled one by one afterwards, so a common factor means nothing; near 1 is tidy.
     tidy_K: F32 = np.maximum(smooth_K / smooth_K.max(), _LEAST).astype(np.float32)
     return tidy_K
 
 
-def _power(x_K: F64, eighths: int) -> F64:
+def power(x_K: F64, eighths: int) -> F64:
     """x ** (eighths / 8) from square roots, which are correctly rounded where powers are not."""
     if eighths == 8:
         return x_K

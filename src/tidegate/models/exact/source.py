@@ -16,6 +16,7 @@ import numpy as np
 
 from tidegate.errors import ModelError
 from tidegate.models import tokenizer
+from tidegate.models.exact.parameters import LARGEST_SCALE
 from tidegate.models.exact.shape import HEAD, Shape, from_config
 from tidegate.models.exact.tensorfile import F32Array, Stored, open_tensors
 from tidegate.models.prepared import TOKENIZER_FILES, Manifest, manifest_of
@@ -48,24 +49,36 @@ class Source:
     def weight(self, layer: int, op: str) -> F32Array:
         """w_OK of a layer's product, or of the head; a float32 copy. Raises ModelError."""
         if op == HEAD:
-            return self._tensors[_head_name(self.shape)].float32()
-        return np.concatenate([self._tensors[n].float32() for n in _names(layer, op, "weight")])
+            return self._read(_head_name(self.shape))
+        return np.concatenate([self._read(name) for name in _names(layer, op, "weight")])
 
     def bias(self, layer: int) -> F32Array:
         """The bias of q, k and v, (O,). Raises ModelError."""
-        return np.concatenate([self._tensors[n].float32() for n in _names(layer, "qkv", "bias")])
+        return np.concatenate([self._read(name) for name in _names(layer, "qkv", "bias")])
 
     def norm(self, layer: int, name: str) -> F32Array:
         """A gain, (width,): `attn_norm` or `mlp_norm` of a layer. Raises ModelError."""
-        return self._tensors[f"model.layers.{layer}.{_NORMS[name]}.weight"].float32()
+        return self._read(f"model.layers.{layer}.{_NORMS[name]}.weight")
 
     def last_norm(self) -> F32Array:
         """The gain before the head, (width,). Raises ModelError."""
-        return self._tensors["model.norm.weight"].float32()
+        return self._read("model.norm.weight")
 
     def embedding(self) -> F32Array:
         """One row a token, VD. Raises ModelError."""
-        return self._tensors["model.embed_tokens.weight"].float32()
+        return self._read("model.embed_tokens.weight")
+
+    def _read(self, name: str) -> F32Array:
+        stored = self._tensors[name]
+        values = stored.float32()
+        if np.abs(values).max() > LARGEST_SCALE:
+            raise ModelError(
+                f"{stored.file}: tensor {name} holds a value beyond ±{LARGEST_SCALE:g}, which "
+                "comes from damage, not from training",
+                file=str(stored.file),
+                tensor=name,
+            )
+        return values
 
     def tokenizer_files(self) -> dict[str, bytes]:
         """Tokenizer, chat template and generation settings by name, as they are."""
