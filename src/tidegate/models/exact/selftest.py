@@ -11,7 +11,6 @@ A back end that differs in one bit anywhere is not used; if none is left, nothin
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -69,8 +68,8 @@ def choose(
 ) -> Engine:
     """The fastest back end that passes every check, or `backend` if it does, over a model.
 
-    Torch takes part on a GPU, where it is asked for, and where the processor has a matrix unit that
-    only torch uses. Raises ModelError, naming what differs, where nothing passes.
+    Torch takes part on a GPU, where it is asked for, where nothing else passes, and where the
+    processor has a matrix unit that only torch uses. Raises ModelError, naming what differs, where nothing passes.
     """
     first = [backend] if backend else _likely(device)
     findings = [examine(name, threads=threads) for name in first]
@@ -114,8 +113,10 @@ def _likely(device: str) -> list[str]:
     known = names(device)
     if device == "cuda":
         return known
-    worth_torch = "torch" in sys.modules or _has_matrix_unit()
-    return [known[0], *(["native-int_mm"] if worth_torch and "native-int_mm" in known else [])]
+    return [
+        known[0],
+        *(["native-int_mm"] if _has_matrix_unit() and "native-int_mm" in known else []),
+    ]
 
 
 def _has_matrix_unit() -> bool:
