@@ -68,8 +68,9 @@ def choose(
 ) -> Engine:
     """The fastest back end that passes every check, or `backend` if it does, over a model.
 
-    Torch takes part on a GPU, where it is asked for, where nothing else passes, and where the
-    processor has a matrix unit that only torch uses. Raises ModelError, naming what differs, where nothing passes.
+    Torch takes part on a GPU, where it is asked for, where no kernel passes, and where the
+    processor has a matrix unit that only torch uses. Raises ModelError, naming what differs, where
+    nothing passes at all.
     """
     first = [backend] if backend else _likely(device)
     findings = [examine(name, threads=threads) for name in first]

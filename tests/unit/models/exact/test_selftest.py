@@ -14,7 +14,7 @@ from tidegate.models.exact import backends, selftest
 from tidegate.models.exact.backends import Engine, build, default_threads, names
 from tidegate.models.exact.ops import Linear, Ops, Quantised
 from tidegate.models.exact.parameters import parameters_of
-from tidegate.models.exact.selftest import choose, examine, require_arithmetic
+from tidegate.models.exact.selftest import Finding, choose, examine, require_arithmetic
 
 SHAPE = shape_of(layers=1)
 WEIGHTS = tensors(SHAPE)
@@ -129,6 +129,21 @@ def test_the_fastest_equal_back_end_is_taken(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(selftest, "_likely", lambda device: list(speed)[::-1])
     monkeypatch.setattr(selftest, "_seconds", lambda name, shape, threads: speed[name])
     assert choose(PARAMETERS, WEIGHTS, threads=1).name == "native-portable"
+
+
+def test_torch_is_tried_at_a_start_only_where_it_can_be_faster(monkeypatch: pytest.MonkeyPatch):
+    tried: list[str] = []
+
+    def examine(name: str, **_: object) -> Finding:
+        tried.append(name)
+        return Finding(name, "", 0.0)
+
+    monkeypatch.setattr(selftest, "examine", examine)
+    for has_unit, expected in ((False, [NATIVE]), (True, [NATIVE, "native-int_mm"])):
+        tried.clear()
+        monkeypatch.setattr(selftest, "_has_matrix_unit", lambda has_unit=has_unit: has_unit)
+        choose(PARAMETERS, WEIGHTS, threads=1)
+        assert tried == [name for name in expected if name in names()]
 
 
 def test_flushed_denormals_are_noticed():
