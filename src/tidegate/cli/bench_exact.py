@@ -45,10 +45,10 @@ def exact(
     ] = None,
     prompts: Prompts = None,
 ) -> None:
-    """The integer-exact engine: equal bits, accuracy, speed; beside torch and llama.cpp.
+    """The integer-exact engine: equal bits, accuracy, speed, proofs; beside torch and llama.cpp.
 
     Parts: identity (the same bits however it runs), accuracy (perplexity and tasks against fp32),
-    speed (tokens a second against bf16).
+    speed (tokens a second against bf16), proof (what it costs to check without the weights).
     """
     chosen = only or list(PARTS)
     if unknown := sorted(set(chosen) - PARTS.keys()):
@@ -122,7 +122,22 @@ def speed(prompts: Path | None, progress: Progress) -> dict[str, Figure]:
         return exact_speed.measure(engines, tokens, turns=TURNS, progress=progress)
 
 
-PARTS: Mapping[str, Part] = {"identity": identity, "accuracy": accuracy, "speed": speed}
+def proof(_prompts: Path | None, progress: Progress) -> dict[str, Figure]:
+    """What proofs cost and whether a tampered one passes; over the packaged model's own answers."""
+    from tidegate.bench import exact_proof
+    from tidegate.models.exact import format as folder_format
+
+    converted = folder_format.read(_converted(SMOLLM2, progress))
+    cores = len(os.sched_getaffinity(0))
+    return exact_proof.figures(converted, threads=cores, progress=progress)
+
+
+PARTS: Mapping[str, Part] = {
+    "identity": identity,
+    "accuracy": accuracy,
+    "speed": speed,
+    "proof": proof,
+}
 
 
 def _converted(name: str, progress: Progress) -> Path:
