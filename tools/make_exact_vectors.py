@@ -275,7 +275,9 @@ def attend_cases() -> list[AttendCase]:
             v[:1],
             scales[:1],
         ),
-        attend_case("a mixture of four positions", [4095, 4095, -300, 7], 0.0004, k, scales, v, scales),
+        attend_case(
+            "a mixture of four positions", [4095, 4095, -300, 7], 0.0004, k, scales, v, scales
+        ),
         attend_case("equal logits share equally", [0] * 4, 0.0, k, scales, v, scales),
         attend_case("a loud key leaves the others 2**-100", [4095] * 4, 10.0, k, scales, v, scales),
         attend_case(
