@@ -1,7 +1,7 @@
 """Write the packaged student: `python tools/export_student.py --work FOLDER --judged FOLDER`.
 
-1. Quantise what `tools/train_student.py` left in its work folder: int8 by output channel, the
-   embedding in int16 by row, in the layout of the exact engine.
+1. Quantise what `tools/train_student.py` left in its work folder, int8 by output channel, in the
+   layout of the exact engine.
 2. Write the mixture's manifest beside it: the student's tokens, its n-gram, its provenance.
 3. Read the held-out answers with the result and with the strong model, and put into the manifest
    how much worse it is.
@@ -26,14 +26,13 @@ from student_answers import read_part
 from student_data import conversations
 from train_student import CLASSES, shape_of
 
-from tidegate.models import mixture, ngram, tokenizer
+from tidegate.models import mixture, ngram
 from tidegate.models.card import Comparison, Text, compare
 from tidegate.models.exact import format as exact_format
 from tidegate.models.exact.rotation import tables
 from tidegate.models.exact.shape import LAYER_OPS, Shape
 from tidegate.models.exact.weights import integer_rows
-from tidegate.models.prepared import prepare
-from tidegate.models.transformers_torch import load
+from tidegate.models.load import load_strong, load_tokenizer
 
 NAME = "student_smollm2"
 Array = NDArray[Any]
@@ -42,7 +41,7 @@ Array = NDArray[Any]
 def tensors(shape: Shape, state: dict[str, torch.Tensor]) -> Iterator[tuple[str, Array]]:
     """Everything in the order of the converted format."""
     floats = {name: value.float().numpy() for name, value in state.items()}
-    weight, scale = integer_rows(floats["embed"], 32767)
+    weight, scale = integer_rows(floats["embed"])
     yield "embed.weight", weight
     yield "embed.scale", scale
     cos, sin = tables(shape.context_length, shape.head_size, shape.rope_theta)
@@ -68,17 +67,18 @@ def main() -> None:
     parser.add_argument("--judged", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("out/student"))
     parser.add_argument("--out", type=Path, default=Path("src/tidegate/data"))
+    parser.add_argument("--strong", default="exact:smollm2", help="a model's name or folder")
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     state = torch.load(options.work / "checkpoint.pt", weights_only=True)["student"]
     shape = shape_of(options.width, options.layers)
-    words = tokenizer.load(prepare("smollm2", dtype="float32"))
+    words = load_tokenizer(options.strong)
     weak = ngram.load()
     manifest = _write(options, shape, state, weak, words.vocabulary_hash)
     model = mixture.load(options.out / f"{NAME}.json")
-    strong = load(prepare("smollm2", dtype="float32"), threads=options.threads)
+    strong = load_strong(options.strong, dtype="float32", threads=options.threads)
     card: dict[str, Comparison] = {}
     with Progress() as shown:
         for temperature, texts in sorted(_judged(options.judged).items()):
