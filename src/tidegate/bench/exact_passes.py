@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tidegate.errors import ModelError
 from tidegate.models.exact import forward
 from tidegate.models.exact.backends import Engine, build
 from tidegate.models.exact.cache import Cache
@@ -55,7 +56,13 @@ class Runner:
         self._engine: Engine = build(backend, self._parameters, model.tensors, threads=threads)
 
     def run(self, texts: Sequence[Sequence[int]], schedule: Schedule) -> Iterator[Piece]:
-        """Logits after every token of every text; an array is overwritten by later passes."""
+        """Logits after every token of every text; an array may be overwritten by later passes.
+
+        Raises ModelError for a text that is longer than the model's context.
+        """
+        longest = self._parameters.shape.context_length
+        if max(map(len, texts), default=0) > longest:
+            raise ModelError(f"a text is longer than the {longest} tokens the model was made for")
         cache = Cache(self._parameters.shape, self._engine.ops, spare=0)
         for start in range(0, len(texts), schedule.batch):
             group = range(start, min(start + schedule.batch, len(texts)))

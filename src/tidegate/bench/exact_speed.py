@@ -121,8 +121,9 @@ def _prefiller(texts: Sequence[int]) -> Turn:
             place += 61
             start = time.perf_counter()
             model.forward([(0, tokens)])
-            yield PREFILL / (time.perf_counter() - start)
+            seconds = time.perf_counter() - start
             model.drop(0)
+            yield PREFILL / seconds
 
     return run
 
