@@ -185,6 +185,19 @@ def _length(answer: Answer) -> int:
     return len(answer.input_T)
 
 
+GREEDY = 0.7
+"""Of the weight that goes to the teacher's first choice where that is what it said."""
+
+
+def _weights(answer: Answer) -> Array:
+    """weights_NK: the teacher's distribution, or mostly its first choice."""
+    if answer.temperature > 0:
+        return answer.target_weights_NK
+    weights_NK = answer.target_weights_NK.astype(np.float32) * (1 - GREEDY)
+    weights_NK[:, 0] += GREEDY
+    return weights_NK
+
+
 def collate(group: Sequence[Answer], device: torch.device) -> Batch:
     """One batch of answers."""
     longest = max(map(_length, group))
@@ -201,7 +214,6 @@ def collate(group: Sequence[Answer], device: torch.device) -> Batch:
     counts = joined(lambda a: np.diff(a.starts_N), torch.int64)
     width = group[0].target_classes_NK.shape[1]
     rows = torch.arange(len(counts), device=device)
-    top = joined(lambda a: a.target_classes_NK[:, 0], torch.int64)
     temperatures_N = joined(lambda a: np.full(a.places, a.temperature), torch.float32)
     return Batch(
         torch.from_numpy(inputs_BT).to(device),
@@ -209,12 +221,11 @@ def collate(group: Sequence[Answer], device: torch.device) -> Batch:
         Targets(
             target_rows=rows.repeat_interleave(width),
             target_classes=joined(lambda a: a.target_classes_NK.ravel(), torch.int64),
-            target_weights=joined(lambda a: a.target_weights_NK.ravel(), torch.float32),
+            target_weights=joined(lambda a: _weights(a).ravel(), torch.float32),
             delta_rows=rows.repeat_interleave(counts),
             delta_classes=joined(lambda a: a.delta_classes, torch.int64),
             deltas=joined(lambda a: a.deltas, torch.float32),
             rest_N=joined(lambda a: a.rest_N, torch.float32),
-            greedy_N=torch.where(temperatures_N == 0, top, -1),
         ),
         joined(lambda a: a.classes_N, torch.int64),
         joined(lambda a: a.excess_N, torch.float32),

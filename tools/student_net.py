@@ -102,9 +102,8 @@ def _uniform(outputs: int, inputs: int) -> Tensor:
 class Targets:
     """What N positions are trained on. Entries are (row, class, value) triples.
 
-    `weights` sum to 1 a row: the teacher's distribution at temperature 1. `deltas` are what the
+    `weights` sum to 1 a row: what the teacher's next token is likely to be. `deltas` are what the
     n-gram's scores add to its base. `rest_N` is the n-gram's log-sum over tokens without a class.
-    `greedy_N` is the teacher's first choice where the answer was greedy, else -1.
     """
 
     target_rows: Tensor
@@ -114,10 +113,9 @@ class Targets:
     delta_classes: Tensor
     deltas: Tensor
     rest_N: Tensor
-    greedy_N: Tensor
 
     def only(self, chosen_S: Tensor, weight_S: Tensor, classes: int) -> Targets:
-        """The same over some classes, which must hold every greedy choice."""
+        """The same over some classes."""
         place_C = torch.full((classes,), -1, device=chosen_S.device)
         place_C[chosen_S] = torch.arange(len(chosen_S), device=chosen_S.device)
         target, delta = place_C[self.target_classes], place_C[self.delta_classes]
@@ -131,14 +129,12 @@ class Targets:
             delta_classes=delta[has_delta],
             deltas=self.deltas[has_delta],
             rest_N=self.rest_N,
-            greedy_N=torch.where(self.greedy_N >= 0, place_C[self.greedy_N.clamp(0)], -1),
         )
 
     def sample(self, frequent_C: Tensor, share: float) -> tuple[Tensor, Tensor]:
         """(chosen_S ascending, weight_S): frequent and likely classes, and a share of others."""
         always = frequent_C.clone()
         always[self.target_classes[self.target_weights > LIKELY]] = True
-        always[self.greedy_N.clamp(0)] = True
         always[-2:] = True
         drawn = torch.rand(len(always), device=always.device) < share
         chosen_S = (always | drawn).nonzero()[:, 0]
@@ -146,8 +142,6 @@ class Targets:
 
 
 LIKELY = 0.03
-GREEDY_WEIGHT = 0.5
-GREEDY_SHARPNESS = 1.3
 
 
 class MixtureLoss(torch.autograd.Function):
@@ -178,20 +172,11 @@ class MixtureLoss(torch.autograd.Function):
             targets.target_rows, targets.target_classes, targets.target_weights,
         )  # fmt: skip
         count = len(hidden_Nd)
-        greedy = (targets.greedy_N >= 0).nonzero()[:, 0]
-        first = targets.greedy_N[greedy]
-        each = torch.arange(len(greedy), device=greedy.device)
-        sharp = scores_NC[greedy] * GREEDY_SHARPNESS
         lse_N = scores_NC.logsumexp(1)
         loss = lse_N.sum() - (scores_NC[rows, classes] * weights).sum()
-        sharp_lse = sharp.logsumexp(1)
-        loss += GREEDY_WEIGHT * (sharp_lse.sum() - sharp[each, first].sum())
         slope = scores_NC.sub_(lse_N[:, None]).exp_()
         # Sampled weights need not sum to one; the normaliser's share follows the whole target.
         slope.view(-1).index_add_(0, rows * slope.shape[1] + classes, -weights)
-        sharp.sub_(sharp_lse[:, None]).exp_()
-        sharp[each, first] -= 1
-        slope.index_add_(0, greedy, sharp, alpha=GREEDY_WEIGHT * GREEDY_SHARPNESS)
         slope /= count
         slope_gate_N = torch.zeros_like(gate_N)
         slope_gate_N.index_add_(

@@ -3,7 +3,7 @@
 1. Choose the student's classes: the tokens to which the strong model gives most probability.
 2. Train the mixture of student and packaged n-gram on the strong model's own answers: at every
    token, the cross-entropy of the strong model's whole distribution at temperature 1, and where the
-   answer was greedy, of its first choice too.
+   answer was greedy, mostly of its first choice.
 3. Print bits per token on answers to held-out packaged prompts, beside the n-gram alone.
 
 Make the answers first, with `tools/student_answers.py FOLDER` and `… --judged`; write the packaged

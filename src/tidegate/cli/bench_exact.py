@@ -132,11 +132,19 @@ def proof(_prompts: Path | None, progress: Progress) -> dict[str, Figure]:
     return exact_proof.figures(converted, threads=cores, progress=progress)
 
 
+def student(_: Path | None, progress: Progress) -> dict[str, Figure]:
+    """Bits a token with the packaged student outside; its held-out prompts are packaged."""
+    from tidegate.bench import exact_student
+
+    return exact_student.measure(threads=len(os.sched_getaffinity(0)), progress=progress)
+
+
 PARTS: Mapping[str, Part] = {
     "identity": identity,
     "accuracy": accuracy,
     "speed": speed,
     "proof": proof,
+    "student": student,
 }
 
 
