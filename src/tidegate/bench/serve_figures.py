@@ -39,6 +39,11 @@ def figures(
             n=n,
             how=f"direct's time to first token over ours: {how}{_span(firsts)}",
         )
+    return result | _growth(cells) if cells else result
+
+
+def _growth(cells: Sequence[Cell]) -> dict[str, Figure]:
+    result = {}
     many, one = _framing(cells, 32), _framing(cells, 1)
     result["framing_overhead_32"] = at_most(
         many, 0.03, unit="ratio", n=sum(c.tokens for c in cells if c.streams == 32), how=FRAMING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -110,6 +111,13 @@ def _tallies(
     return tallies, strong.vocab_size
 
 
+class ServePart(StrEnum):
+    """What `bench serve` can measure by itself."""
+
+    SPEED = "speed"
+    GROWTH = "growth"
+
+
 @app.command()
 def serve(
     as_json: AsJson = False,
@@ -122,23 +130,30 @@ def serve(
         int, typer.Option(min=64, help="Longest answer of the growth table.")
     ] = 2048,
     plot: Annotated[Path, typer.Option(help="Where the plots go.")] = Path("out/bench-serve.html"),
+    only: Annotated[
+        ServePart | None, typer.Option(help="Speed beside direct serving, or cost as work grows.")
+    ] = None,
 ) -> None:
     """Speed through the link beside the same engine served directly, and what framing costs."""
     from tidegate.bench.prompts import load
     from tidegate.bench.serve_figures import figures
     from tidegate.bench.serve_figures import plot as write_plot
-    from tidegate.cli.bench_serve import measure
+    from tidegate.cli.bench_serve import measure_growth, measure_speed
 
+    models = parts.pair(pair).model_copy(update={"max_context": 4096})
+    chosen = load(prompts, count, longest=600)
     with bars() as progress:
-        passes, cells = measure(
-            parts.pair(pair).model_copy(update={"max_context": 4096}),
-            load(prompts, count, longest=600),
-            max_tokens=max_tokens,
-            repeats=repeats,
-            longest=longest,
-            progress=progress,
+        parts.fetch_all(models, progress)
+        passes = (
+            measure_speed(models, chosen, max_tokens, repeats, progress)
+            if only is not ServePart.GROWTH
+            else {}
         )
-    write_plot(plot, cells)
+        cells = (
+            measure_growth(models, chosen, longest, progress) if only is not ServePart.SPEED else []
+        )
+    if cells:
+        write_plot(plot, cells)
     finish(Result("serve", figures(passes, cells)), as_json)
 
 

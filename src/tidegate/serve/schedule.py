@@ -22,10 +22,12 @@ Assumed; it only moves when pulls happen."""
 _MEMORY = 64
 """Symbols over which the mean and variance of a token's cost are taken."""
 
-_FIRST_MEAN = 1.5
-_FIRST_VARIANCE = 9.0
-"""Bits a token and their square, before any is known: low, since a pull too early is padded."""
+_FIRST_MEAN = 4.0
+_FIRST_VARIANCE = 25.0
+"""Bits a token and their square, before any is known. Assumed: about what a small model leaves."""
 
+_SPANS = 8
+"""Spans between answers of which the fastest tells how long a step takes."""
 
 _DELAY = Seconds(0.25)
 _LEAD = Seconds(0.05)
@@ -55,6 +57,7 @@ class PullPolicy:
 class _Granted:
     step: int
     speaking: int
+    firsts: int
 
 
 @dataclass(slots=True)
@@ -64,14 +67,25 @@ class _Pulled:
 
 
 class Work:
-    """Until when the inner half is busy, guessed from how long its steps took so far."""
+    """Until when the inner half is busy, guessed from how long its steps took so far.
+
+    The guess is a low one: it takes the fastest of the last steps for all, and leaves out those
+    that read prompts. Too low, a newcomer waits for a step more; too high, the inner half is idle.
+    """
 
     def __init__(self, policy: PullPolicy) -> None:
         self._policy = policy
         self._until = 0.0
         self._heard: tuple[Seconds, int] | None = None
-        self.step_time = Seconds(0.0)
+        self._spans: deque[Seconds] = deque(maxlen=_SPANS)
+        self._reading: deque[int] = deque()
+        self.answered_after = -1
+        """The last step before a pull that was answered: up to here the inner half is done."""
+
+    @property
+    def step_time(self) -> Seconds:
         """What a step takes; 0 before the first was timed, so that nothing waits for a guess."""
+        return min(self._spans, default=Seconds(0.0))
 
     @property
     def ahead(self) -> int:
@@ -79,20 +93,24 @@ class Work:
         policy = self._policy
         return sum(n * self.step_time <= policy.lead for n in range(1, policy.ahead + 1))
 
-    def granted(self, now: Seconds) -> None:
-        """A step was granted."""
+    def granted(self, step: int, now: Seconds, *, joins: bool) -> None:
+        """Step `step` was granted; with `joins` it begins with reading prompts."""
         self._until = max(self._until, now) + self.step_time
+        if joins:
+            self._reading.append(step)
 
     def answered(self, after: int, granted: int, now: Seconds, *, goes_on: bool) -> None:
         """The pull after step `after` was answered while steps up to `granted` were granted;
         `goes_on` if the inner half starts another step at once."""
-        if self._heard is not None and after > self._heard[1]:
-            took = (now - self._heard[0]) / (after - self._heard[1])
-            self.step_time = Seconds(
-                self.step_time + 0.125 * (took - self.step_time) if self.step_time else took
-            )
+        read = False
+        while self._reading and self._reading[0] <= after:
+            self._reading.popleft()
+            read = True
+        if self._heard is not None and after > self._heard[1] and not read:
+            self._spans.append(Seconds((now - self._heard[0]) / (after - self._heard[1])))
         self._heard = (now, after) if goes_on else None
         self._until = now + (granted - after) * self.step_time
+        self.answered_after = after
 
     def wait(self, now: Seconds) -> Seconds:
         """How long to hold back the next step, so that the work ahead is the lead; 0: grant it."""
@@ -121,10 +139,19 @@ class Forecast:
         """Bits that a frame could carry at the end of the schedule, as far as can be told."""
         return self._bits
 
+    @property
+    def short(self) -> bool:
+        """Whether a pull that was to bring first tokens came to too little for them."""
+        done = self._work.answered_after
+        return any(
+            isinstance(event, _Granted) and event.firsts > 0 and event.step <= done
+            for event in self._ahead
+        )
+
     def granted(self, step: int, *, speaking: int, firsts: int) -> None:
         """Step `step` was granted, at which so many streams say a token and the others wait;
         `firsts` of them say their first one."""
-        self._ahead.append(_Granted(step, speaking))
+        self._ahead.append(_Granted(step, speaking, firsts))
         self._speaking = speaking
         self._firsts = firsts
         self._grow(speaking)
@@ -183,6 +210,10 @@ class Forecast:
         late = late and self._uncovered * step_time >= policy.delay
         if stalled or late or urgent:
             needed = max(0.0, self._bits) + LAG_BITS + margin / 2
+            if self.short:
+                # By how much it was too little, nobody knows: about the deviation of what is ahead.
+                symbols = sum(e.speaking for e in self._ahead if isinstance(e, _Granted))
+                needed += math.sqrt(self._variance * symbols)
             return next((s for s in policy.sizes if 8 * s >= needed), policy.sizes[-1])
         return None
 

@@ -188,9 +188,10 @@ class Session:
                 self._grant()
             pulled = False
             if self._settings.pace is None and self._next:
-                pending = self._decoded < self._next or bool(self._unreleased)
-                stalled = self.busy and pending and self._idle
-                stalled = stalled and not (granted or self._owed or self._later)
+                quiet = self._idle and not (granted or self._owed)
+                held = self._later is not None and not self._forecast.short
+                unknown = self._decoded < self._next or bool(self._unreleased)
+                stalled = self.busy and unknown and quiet and not held
                 while len(self._owed) < MAX_OWED // 2:
                     size = self._forecast.next_pull(stalled=stalled and not pulled)
                     if size is None:
@@ -264,7 +265,7 @@ class Session:
                 firsts += not stream.granted
                 stream.granted += 1
         self._forecast.granted(step.number, speaking=speaking, firsts=firsts)
-        self._work_ahead.granted(self._clock.monotonic())
+        self._work_ahead.granted(step.number, self._clock.monotonic(), joins=bool(step.joins))
 
     def _pull(self, size: int) -> None:
         self._accounts.cover(bits_of(size), self._payers())
@@ -316,8 +317,8 @@ class Session:
         self._metrics.frame(self._settings.edge, "data" if any(frame.data) else "dummy")
         self._hand_over(frame)
         last, now = self._next - 1, self._clock.monotonic()
-        goes_on = last > owed.after or self._may_grant()
-        self._work_ahead.answered(owed.after, last, now, goes_on=goes_on)
+        on = last > owed.after or self._may_grant()
+        self._work_ahead.answered(owed.after, last, now, goes_on=on)
         if self.hello.echo:
             self._release(owed.echoed)
 

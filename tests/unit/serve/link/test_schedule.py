@@ -75,15 +75,15 @@ def test_a_step_is_held_back_until_the_one_before_is_nearly_done() -> None:
     work = steps_of(0.2)
     now = Seconds(0.2)
     assert work.wait(now) == 0.0
-    work.granted(now)
+    work.granted(2, now, joins=False)
     assert work.wait(now) == pytest.approx(0.2 - POLICY.lead)
     assert work.wait(Seconds(now + 0.2)) == 0.0
 
 
 def test_an_answer_corrects_until_when_there_is_work() -> None:
     work = steps_of(0.2)
-    for _ in range(3):
-        work.granted(Seconds(0.2))
+    for step in range(2, 5):
+        work.granted(step, Seconds(0.2), joins=False)
     held = work.wait(Seconds(0.3))
     work.answered(3, 4, Seconds(0.3), goes_on=True)
     assert work.wait(Seconds(0.3)) < held
@@ -91,9 +91,32 @@ def test_an_answer_corrects_until_when_there_is_work() -> None:
 
 def test_nothing_is_held_back_for_a_guess_before_a_step_was_timed() -> None:
     work = Work(POLICY)
-    for _ in range(5):
-        work.granted(Seconds(1.0))
+    for step in range(5):
+        work.granted(step, Seconds(1.0), joins=False)
         assert work.wait(Seconds(1.0)) == 0.0
+
+
+def test_steps_that_read_prompts_do_not_make_the_others_seem_slow() -> None:
+    work = steps_of(0.1)
+    work.granted(2, Seconds(0.1), joins=True)
+    work.answered(2, 2, Seconds(5.0), goes_on=True)
+    assert work.step_time == pytest.approx(0.1)
+    work.granted(3, Seconds(5.0), joins=False)
+    assert work.wait(Seconds(5.0)) < 0.1
+
+
+def test_first_tokens_that_a_pull_did_not_bring_are_pulled_again() -> None:
+    work = Work(POLICY)
+    forecast = Forecast(POLICY, work)
+    forecast.granted(0, speaking=7, firsts=7)
+    forecast.pulled(forecast.next_pull(stalled=False) or 0)
+    assert not forecast.short
+    work.answered(0, 0, Seconds(0.1), goes_on=True)
+    assert forecast.short
+    again = forecast.next_pull(stalled=True)
+    assert again is not None
+    forecast.decoded(0, 1, 0)
+    assert not forecast.short
 
 
 def test_a_token_waits_for_company_but_not_beyond_the_delay() -> None:
