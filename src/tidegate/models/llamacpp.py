@@ -8,7 +8,7 @@ the thread count.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tidegate.models.port import F32Array, ModelInfo
 
 _CHUNK_TOKENS = 512
 _LONGEST_SEQUENCE_LIST = 256  # LLAMA_MAX_SEQ in the library
+_FORCED = -1  # the sequence whose answer is known; callers number theirs from 0
 
 
 class LlamaCppModel:
@@ -112,6 +113,27 @@ class LlamaCppModel:
         llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
         del self._slots[sequence_id], self._lengths[sequence_id]
         self._free.append(slot)
+
+    def forced(self, tokens: Sequence[int], first: int) -> Iterator[F32Array]:
+        """logits_LV after each of `tokens[first:]`, some hundreds at a time.
+
+        A sequence of its own, forgotten at the end. Raises as `forward`.
+        """
+        if sum(self._lengths.values()) + len(tokens) > self._cells or not self._free:
+            raise ModelError(f"the cache of {self._cells} positions is full", cells=self._cells)
+        self._slots[_FORCED], self._lengths[_FORCED] = self._free.pop(), 0
+        try:
+            for start in range(0, len(tokens), _CHUNK_TOKENS):
+                chunk = range(start, min(start + _CHUNK_TOKENS, len(tokens)))
+                self._decode([(_FORCED, int(tokens[place]), place >= first) for place in chunk])
+                wanted = chunk[max(0, first - start) :]
+                logits_LV = np.empty((len(wanted), self.vocab_size), dtype=np.float32)
+                for place, logits_V in zip(wanted, logits_LV, strict=True):
+                    self._read(place - start, logits_V)
+                if len(wanted):
+                    yield logits_LV
+        finally:
+            self.drop(_FORCED)
 
     def close(self) -> None:
         """Free the context and the model; the object is unusable afterwards."""

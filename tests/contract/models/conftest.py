@@ -22,6 +22,8 @@ from tidegate.models.mixture import EXTRA_ROWS, MixtureManifest, MixtureModel
 from tidegate.models.ngram_tables import NgramManifest, Smoothing, count
 from tidegate.models.port import Model, ModelInfo
 from tidegate.models.prepared import Dtype
+from tidegate.models.replay_exact import ExactReplay
+from tidegate.models.replay_port import Replay
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -268,3 +270,43 @@ def open_model(request: pytest.FixtureRequest) -> Adapter:
         lambda: transformers_torch.load(folder, dtype=dtype, threads=1),
         0.1 if dtype == "bfloat16" else 1e-3,
     )
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Opens a model to decode with and one to replay on; `tolerance` as `Adapter`."""
+
+    open: Callable[[], tuple[Model, Replay]]
+    tolerance: float
+
+
+@pytest.fixture(params=["transformers", "exact-native-avx2", "exact-numpy", "llama.cpp"])
+def twins(request: pytest.FixtureRequest) -> Twins:
+    """Two instances of one model, behind both ports."""
+    kind: str = request.param
+    if kind.startswith("exact-"):
+        backend = kind.removeprefix("exact-")
+        if backend not in names():
+            pytest.skip(f"this machine has no {backend}")
+        return Twins(lambda: (tiny_exact(backend), ExactReplay(tiny_exact(backend))), 0.0)
+    if kind == "llama.cpp":
+        pytest.importorskip("llama_cpp", reason="needs tidegate[llama]")
+        from tidegate.models import llamacpp
+        from tidegate.models.replay_llama_cpp import LlamaCppReplay
+
+        gguf = request.getfixturevalue("tiny_gguf")
+
+        def both() -> tuple[Model, Replay]:
+            one, other = (llamacpp.load(gguf, threads=1, cells=2048, sequences=4) for _ in "12")
+            return one, LlamaCppReplay(other)
+
+        return Twins(both, 0.05)
+    folder = request.getfixturevalue("tiny_folder")
+    from tidegate.models import transformers_torch
+    from tidegate.models.replay_transformers import TransformersReplay
+
+    def pair() -> tuple[Model, Replay]:
+        one, other = (transformers_torch.load(folder, dtype="float32", threads=1) for _ in range(2))
+        return one, TransformersReplay(other)
+
+    return Twins(pair, 1e-3)

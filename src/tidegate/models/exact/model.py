@@ -19,6 +19,9 @@ from tidegate.models.port import F32Array, ModelInfo
 
 Part = tuple[int, list[int]]
 
+_FORCED = -1
+"""The sequence whose answer is known; callers number theirs from 0."""
+
 
 class ExactModel:
     """Runs passes and keeps sequences. `max_context` caps what the shape allows.
@@ -84,6 +87,33 @@ class ExactModel:
     def drop(self, sequence_id: int) -> None:
         """Forget a sequence. Raises ModelError for an unknown id."""
         self._cache.drop(sequence_id)
+
+    def forced(self, tokens: Sequence[int], first: int) -> Iterator[F32Array]:
+        """logits_LV after each of `tokens[first:]`, at most `pass_rows` of them at a time.
+
+        A sequence of its own, forgotten at the end. Raises ModelError as `forward`.
+        """
+        check_batch(
+            [(_FORCED, tokens)],
+            vocab_size=self.vocab_size,
+            context_length=self.context_length,
+            length_of=lambda _: 0,
+        )
+        place = self._cache.start(_FORCED, tokens[: first + 1] if self.reuse else ())
+        try:
+            while place < len(tokens):
+                piece = list(tokens[place : place + self._pass_rows])
+                parts = [(_FORCED, piece)]
+                rows = self._cache.rows(parts, range(max(0, first - place), len(piece)))
+                logits_LV = forward.run(
+                    self._parameters, self.linear, self._ops, self._cache.pool, rows
+                )
+                self._cache.commit(parts)
+                place += len(piece)
+                if len(logits_LV):
+                    yield logits_LV
+        finally:
+            self._cache.drop(_FORCED)
 
     def _run(self, batch: Batch) -> F32Array:
         work = []
