@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tidegate import __version__
-from tidegate.cli import bench, bench_exact, exact, ledger, models, prove, review, serve
+from tidegate.cli import bench, bench_exact, exact, ledger, models, prove, review, serve, verify
 from tidegate.cli.demo import demo
 from tidegate.errors import TidegateError
 
@@ -30,6 +30,7 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
 app.add_typer(exact.app, name="exact")
 app.add_typer(prove.app, name="prove")
+app.add_typer(verify.app, name="verify")
 
 
 @app.command()

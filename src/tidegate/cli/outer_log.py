@@ -108,4 +108,6 @@ def _strong_fingerprint(models: Models) -> str | None:
     folder = prepare(models.strong, dtype=models.dtype)
     if not (folder / MANIFEST).exists():
         return None
-    return content_hash(manifest_of(folder, frozenset()), models.dtype)
+    manifest = manifest_of(folder, frozenset())
+    # A converted folder's model is named by its root, whatever type the settings say.
+    return manifest.root or content_hash(manifest, models.dtype)

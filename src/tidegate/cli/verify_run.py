@@ -1,0 +1,269 @@
+"""What `tidegate verify` does once its options are read: opens, runs, follows, reports."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from tidegate import __version__
+from tidegate.cli.ground import secret_bytes
+from tidegate.cli.progress import bars
+from tidegate.errors import ConfigError
+from tidegate.ledger import CheckpointError, Verifier
+from tidegate.ledger.note import Checkpoint
+from tidegate.sampling.seed import SeedService
+from tidegate.verify.bounds import Tolerance
+from tidegate.verify.calibrate import NoiseProfile, Point, operating_point
+from tidegate.verify.record_reader import Expected, Reader
+from tidegate.verify.record_seal import Opener
+from tidegate.verify.record_store_files import FileSource
+from tidegate.verify.replay_answer import Rule
+from tidegate.verify.replay_findings import Found
+from tidegate.verify.replay_model import Spec, folder_of, open_tokenizer
+from tidegate.verify.replay_pool import Pool
+from tidegate.verify.replay_results import VERSION, Results, Subject, stored_subject
+from tidegate.verify.replay_run import Choice, Run
+from tidegate.verify.replay_tally import Tally
+from tidegate.verify.replay_worker import Ready
+from tidegate.verify.report import Report, Verified, report_of, tolerance_of
+from tidegate.verify.selection import By, Policy, epoch_key
+from tidegate.verify.sequential import Null
+from tidegate.verify.sequential_monitor import Monitor
+
+_EPOCH = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The options of one verification; see the command's help for what each means."""
+
+    log: Path
+    key: Path
+    spec: Spec
+    profile: Path | None = None
+    kept: tuple[Path, ...] = ()
+    verifier_key: Path | None = None
+    seed_key: Path | None = None
+    sample: str = "1"
+    by: By = "token"
+    selection_key: Path | None = None
+    results: Path | None = None
+    workers: int = 1
+    false_alarms: float = 1e-6
+    flagged: float = 0.05
+    dangerous: float = 0.01
+    fraction: float = 0.1
+    expect: tuple[str, ...] = ()
+    follow: bool = False
+    idle: float | None = None
+    every: float = 1.0
+
+
+def record_key(path: Path) -> Verifier:
+    """The record's public key from the file that `serve` writes beside its key."""
+    try:
+        return Verifier.parse(path.read_text(encoding="utf-8").strip())
+    except (CheckpointError, ValueError) as error:
+        raise ConfigError(
+            f"{path} is no record's public key; it is RECORD_KEY.pub beside [record] key_file"
+        ) from error
+
+
+def opener_of(path: Path | None) -> Opener | None:
+    """What opens sealed prompts, from a file that `tidegate verify key` made."""
+    if path is None:
+        return None
+    if not path.exists():
+        raise ConfigError(f"there is no verifier's key {path}; `tidegate verify key` makes one")
+    return Opener(X25519PrivateKey.from_private_bytes(secret_bytes(path)))
+
+
+def seeds_of(path: Path | None) -> SeedService | None:
+    """The outer half's seed key, if the verifier may hold it."""
+    if path is None:
+        return None
+    if not path.exists():
+        raise ConfigError(f"there is no seed key {path}; it is the outer half's seed_key_file")
+    return SeedService(secret_bytes(path))
+
+
+def kept_of(paths: tuple[Path, ...], key: Verifier) -> list[Checkpoint]:
+    """Checkpoints kept elsewhere. Raises ConfigError for one that is not of this record's key."""
+    try:
+        return [key.open(path.read_text(encoding="utf-8")) for path in paths]
+    except (CheckpointError, UnicodeDecodeError) as error:
+        raise ConfigError(f"a kept checkpoint is not of this record: {error}") from error
+
+
+def verify(asked: Asked, tell: Callable[[Found], None] = lambda _: None) -> Report:
+    """Verify a record. `tell` hears of each finding at once while a running one is followed.
+
+    Raises:
+        TidegateError: it could not be done at all; that is never a pass.
+    """
+    key = record_key(asked.key)
+    kept, opener, seeds = (
+        kept_of(asked.kept, key),
+        opener_of(asked.verifier_key),
+        seeds_of(asked.seed_key),
+    )
+    policy = policy_of(asked.sample, asked.by)
+    profile = None if asked.profile is None else NoiseProfile.decode(asked.profile.read_bytes())
+    with ExitStack() as stack:
+        progress = stack.enter_context(bars())
+        folder_of(asked.spec, progress)  # fetched here once, not by every worker
+        open_tokenizer(asked.spec)
+        progress("opening the model", 0, 1)
+        pool = stack.enter_context(Pool(asked.spec, workers=asked.workers))
+        progress("opening the model", 1, 1)
+        model = pool.model
+        point = None if model.exact else _point(profile, model, asked)
+        rule = _rule(point, profile, model.vocab_size)
+        pool.begin(rule)
+        epoch = selection_of(asked, policy)
+        results = None
+        if asked.results is not None:
+            subject = Subject(
+                version=VERSION,
+                record=key.encode(),
+                model=model.model,
+                tokenizer=model.tokenizer,
+                rule=rule,
+                rate=str(policy.rate),
+                by=policy.by,
+                selection=epoch.hex(),
+            )
+            results = Results(asked.results, subject)
+            stack.callback(results.close)
+        null = None if point is None else Null.of(point)
+        tally = Tally(null, None if null is None else Monitor(false_alarms=asked.false_alarms))
+        reader = Reader(
+            FileSource(asked.log), key, kept=kept, expected=_expected(asked, model, profile)
+        )
+        run = Run(
+            reader,
+            pool,
+            tally,
+            Choice(origin=key.name, policy=policy, key=epoch),
+            vocab_size=model.vocab_size,
+            opener=opener,
+            seeds=seeds,
+            results=results,
+            step=lambda done, drawn: progress("re-executing answers", done, drawn),
+        )
+        if asked.follow:
+            _follow(run, asked, tell)
+        else:
+            run.round()
+        run.finish()
+    return report_of(
+        tally,
+        reader.summary(),
+        Verified(
+            record=key.name,
+            model=model.name,
+            fingerprint=model.model,
+            numerics=model.numerics,
+            exact=model.exact,
+            rate=str(policy.rate),
+            by=policy.by,
+            key="" if policy.rate == 1 else epoch.hex(),
+            profile="" if profile is None or model.exact else profile.provenance.command,
+        ),
+        policy,
+        version=__version__,
+        vocab_size=model.vocab_size,
+        point=point,
+        fraction=asked.fraction,
+        kept=bool(kept),
+    )
+
+
+def policy_of(sample: str, by: By) -> Policy:
+    """A rate such as 0.1 or 1/20. Raises ConfigError."""
+    try:
+        return Policy(Fraction(sample), by)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ConfigError(f"--sample {sample!r} is no share; write 0.1 or 1/20") from error
+
+
+def selection_of(asked: Asked, policy: Policy) -> bytes:
+    """The epoch key answers are drawn with: from the secret, the results file, or fresh."""
+    if asked.selection_key is not None:
+        return epoch_key(secret_bytes(asked.selection_key), _EPOCH)
+    stored = None if asked.results is None else stored_subject(asked.results)
+    if stored is not None:
+        return bytes.fromhex(stored.selection)
+    return bytes(32) if policy.rate == 1 else secrets.token_bytes(32)
+
+
+def _point(profile: NoiseProfile | None, model: Ready, asked: Asked) -> Point | None:
+    if profile is None:
+        return None
+    if profile.verifier.model != model.model:
+        raise ConfigError(
+            "the profile was measured with another verifier's model; measure one for this stack "
+            "with `tidegate verify profile`"
+        )
+    return operating_point(profile, flagged=asked.flagged, dangerous=asked.dangerous)
+
+
+def _rule(point: Point | None, profile: NoiseProfile | None, vocab_size: int) -> Rule:
+    if point is None or profile is None:
+        return Rule()
+    tolerance: Tolerance = tolerance_of(point, vocab_size)
+    return Rule(
+        margin=point.margin,
+        rank=point.rank,
+        suspicious=tolerance.suspicious,
+        dangerous=tolerance.dangerous,
+        sigma=profile.sigma or Rule().sigma,
+    )
+
+
+def _expected(asked: Asked, model: Ready, profile: NoiseProfile | None) -> Expected:
+    # A float model's fingerprint names its type too, so what serves may have another one.
+    served = {model.model if profile is None or model.exact else profile.served.model}
+    return Expected(
+        models=frozenset(served | set(asked.expect)),
+        tokenizers=frozenset({model.tokenizer}),
+        templates=frozenset({model.template}),
+    )
+
+
+def _follow(run: Run, asked: Asked, tell: Callable[[Found], None]) -> None:
+    told, quiet, seen = 0, 0.0, -1
+    with _interrupted() as stop:
+        while not stop.is_set():
+            run.round()
+            for finding in run.tally.findings[told:]:
+                tell(finding)
+            told = len(run.tally.findings)
+            quiet = 0.0 if run.tally.responses != seen else quiet + asked.every
+            seen = run.tally.responses
+            if asked.idle is not None and quiet >= asked.idle:
+                return
+            stop.wait(asked.every)
+
+
+@contextmanager
+def _interrupted() -> Iterator[threading.Event]:
+    """Set by Ctrl-C or SIGTERM, which then end following instead of the process."""
+    stop = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

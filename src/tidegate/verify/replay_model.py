@@ -1,0 +1,91 @@
+"""The verifier's own copy of the model, by name: `exact:…`, `transformers:…` or `llama.cpp:…`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from tidegate.errors import ConfigError, ModelError
+from tidegate.models import tokenizer as words
+from tidegate.models.cache import Progress, no_progress
+from tidegate.models.exact.format import is_converted
+from tidegate.models.prepared import EXACT, Dtype, prepare
+from tidegate.models.replay_port import Replay
+from tidegate.models.sources import locate
+from tidegate.models.tokenizer import FileTokenizer
+
+Engine = Literal["exact", "transformers", "llama.cpp"]
+
+
+class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which model, on which engine. `dtype` matters to transformers only; `tokenizer` names the
+    model whose tokenizer served, where it is not the model's own. `threads` None: the engine's."""
+
+    engine: Engine
+    name: str
+    dtype: Dtype = "bfloat16"
+    tokenizer: str | None = None
+    threads: int | None = None
+    max_context: int | None = None
+
+
+def parse(text: str) -> tuple[Engine, str]:
+    """Engine and name in `engine:name`. Raises ConfigError for anything else."""
+    engine, colon, name = text.partition(":")
+    if colon and name:
+        if engine == "exact":
+            return "exact", name
+        if engine == "transformers":
+            return "transformers", name
+        if engine == "llama.cpp":
+            return "llama.cpp", name
+    raise ConfigError(
+        f"{text!r} names no model; write exact:NAME, transformers:NAME or llama.cpp:NAME, with a "
+        "packaged name (`tidegate models list`), a folder, a GGUF file or a hub id"
+    )
+
+
+def folder_of(spec: Spec, progress: Progress = no_progress) -> Path:
+    """What `spec` names, on disk, fetched and converted if need be. Raises ModelError."""
+    if spec.engine == "llama.cpp":
+        return locate(spec.name, None, progress)
+    path = Path(spec.name).expanduser()
+    if spec.engine == "exact" and not (path.is_dir() and is_converted(path)):
+        return prepare(EXACT + spec.name, progress=progress)
+    return prepare(spec.name, dtype=spec.dtype, progress=progress)
+
+
+def open_tokenizer(spec: Spec, progress: Progress = no_progress) -> FileTokenizer:
+    """The tokenizer that finish rules need. Raises ModelError."""
+    if spec.tokenizer is not None or spec.engine == "llama.cpp":
+        return words.load(prepare(spec.tokenizer or spec.name, progress=progress))
+    return words.load(folder_of(spec, progress))
+
+
+def open_replay(spec: Spec, progress: Progress = no_progress) -> Replay:
+    """The model, ready to score answers. Raises ModelError or IntegrityError."""
+    folder = folder_of(spec, progress)
+    if spec.engine == "exact":
+        from tidegate.models.exact import load as exact
+        from tidegate.models.replay_exact import ExactReplay
+
+        model = exact.load(folder, threads=spec.threads, max_context=spec.max_context)
+        return ExactReplay(model)
+    try:
+        if spec.engine == "llama.cpp":
+            from tidegate.models import llamacpp
+            from tidegate.models.replay_llama_cpp import LlamaCppReplay
+
+            return LlamaCppReplay(llamacpp.load(folder, threads=spec.threads or 2, sequences=2))
+        from tidegate.models import transformers_torch
+        from tidegate.models.replay_transformers import TransformersReplay
+    except ImportError as error:
+        extra = "llama" if spec.engine == "llama.cpp" else "torch"
+        raise ModelError(f"replaying on {spec.engine} needs tidegate[{extra}]: {error}") from error
+    return TransformersReplay(
+        transformers_torch.load(
+            folder, dtype=spec.dtype, threads=spec.threads, max_context=spec.max_context
+        )
+    )
