@@ -26,6 +26,9 @@ _FIRST_MEAN = 4.0
 _FIRST_VARIANCE = 25.0
 """Bits a token and their square, before any is known. Assumed: about what a small model leaves."""
 
+_LEFT_STEPS = 2.5
+"""Steps that a symbol waits where pulls stay two deviations below: with 8 streams, simulated."""
+
 _SPANS = 8
 """Spans between answers of which the fastest tells how long a step takes."""
 
@@ -41,7 +44,9 @@ class PullPolicy:
     its frame, and at least `delay_steps` steps; symbols that only say "wait" wait `idle_factor`
     times as long. `lead`: how much work the inner half is given ahead, so that it is not idle for
     the link's round trip; after a pull that is not answered yet at most `ahead` steps. New streams
-    wait for that work. `window`: steps granted and not yet decoded, at most.
+    wait for that work. `sure`: how many deviations below what is expected inside a pull stays, and
+    `sure_slow` where steps are so slow that what it leaves behind waits for longer than `delay`.
+    `window`: steps granted and not yet decoded, at most.
     """
 
     sizes: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -50,6 +55,8 @@ class PullPolicy:
     idle_factor: int = 4
     lead: Seconds = _LEAD
     ahead: int = 2
+    sure: float = 2.0
+    sure_slow: float = 0.5
     window: int = 64
 
 
@@ -195,21 +202,23 @@ class Forecast:
     def next_pull(self, *, stalled: bool) -> int | None:
         """The size of the pull to place now, or None. `stalled`: nothing else will happen."""
         policy = self.policy
-        margin = 2.0 * math.sqrt(self._variance * self._unsure)
-        size = max((s for s in policy.sizes if 8 * s <= self._bits - margin), default=0)
+        deviation = math.sqrt(self._variance * self._unsure)
+        step_time = self._work.step_time
+        sure = policy.sure_slow if _LEFT_STEPS * step_time > policy.delay else policy.sure
+        surely = self._bits - sure * deviation
+        size = max((s for s in policy.sizes if 8 * s <= surely), default=0)
         if size:
             return size
         # First tokens are coded first in their step: what comes after pushes them out if it is
         # more than stays inside.
         behind = self._mean * (self._speaking - self._firsts)
-        urgent = self._firsts > 0 and behind < LAG_BITS + margin
+        urgent = self._firsts > 0 and behind < LAG_BITS + 2.0 * deviation
         # Where frames fill by themselves every other step, hurrying gains a step and costs a frame.
         flowing = 2 * self._mean * self._speaking >= 8 * policy.sizes[0]
         late = not flowing and self._uncovered >= policy.delay_steps
-        step_time = self._work.step_time or policy.delay
-        late = late and self._uncovered * step_time >= policy.delay
+        late = late and self._uncovered * (step_time or policy.delay) >= policy.delay
         if stalled or late or urgent:
-            needed = max(0.0, self._bits) + LAG_BITS + margin / 2
+            needed = max(0.0, self._bits) + LAG_BITS + deviation
             if self.short:
                 # By how much it was too little, nobody knows: about the deviation of what is ahead.
                 symbols = sum(e.speaking for e in self._ahead if isinstance(e, _Granted))

@@ -40,6 +40,21 @@ def test_with_many_streams_no_more_is_pulled_than_is_surely_there() -> None:
     assert forecast.bits > 0.0
 
 
+def test_where_steps_are_slow_less_is_left_for_the_next_pull() -> None:
+    pulled = []
+    for seconds in (0.001, 1.0):
+        forecast = Forecast(POLICY, steps_of(seconds))
+        for bits in (1.0, 5.0) * 100:
+            forecast.learned(bits)
+        for step in range(3):
+            forecast.granted(step, speaking=8, firsts=0)
+        pulled.append(0)
+        while (size := forecast.next_pull(stalled=False)) is not None:
+            forecast.pulled(size)
+            pulled[-1] += size
+    assert pulled[0] < pulled[1]
+
+
 def test_a_single_streams_first_token_is_pulled_at_once() -> None:
     forecast = busy(1.2, 0, 0)
     forecast.granted(0, speaking=1, firsts=1)
