@@ -48,7 +48,8 @@ def exact(
     """The integer-exact engine: equal bits, accuracy, speed, proofs; beside torch and llama.cpp.
 
     Parts: identity (the same bits however it runs), accuracy (perplexity and tasks against fp32),
-    speed (tokens a second against bf16), proof (what it costs to check without the weights).
+    speed (tokens a second against bf16), proof (what it costs to check without the weights),
+    student (bits a token with the packaged student outside).
     """
     chosen = only or list(PARTS)
     if unknown := sorted(set(chosen) - PARTS.keys()):
