@@ -10,7 +10,18 @@ from rich.console import Console
 from rich.text import Text
 
 from tidegate import __version__
-from tidegate.cli import bench, bench_exact, exact, ledger, models, prove, review, serve, verify
+from tidegate.cli import (
+    bench,
+    bench_exact,
+    bench_verify,
+    exact,
+    ledger,
+    models,
+    prove,
+    review,
+    serve,
+    verify,
+)
 from tidegate.cli.demo import demo
 from tidegate.errors import TidegateError
 
@@ -26,6 +37,7 @@ app.add_typer(serve.app, name="serve")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(review.app, name="review")
 bench.app.command()(bench_exact.exact)
+bench.app.command()(bench_verify.verify)
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
 app.add_typer(exact.app, name="exact")
