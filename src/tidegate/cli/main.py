@@ -18,6 +18,7 @@ from tidegate.cli import (
     ledger,
     models,
     prove,
+    redteam,
     review,
     serve,
     verify,
@@ -43,6 +44,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(exact.app, name="exact")
 app.add_typer(prove.app, name="prove")
 app.add_typer(verify.app, name="verify")
+app.add_typer(redteam.app, name="redteam")
 
 
 @app.command()
