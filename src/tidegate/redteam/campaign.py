@@ -32,7 +32,8 @@ CALIBRATION_TOKENS = 80_000
 _GRIND_BITS, _GRIND_MOST, _GRIND_CLIENTS = 3, 32, 12
 
 
-_DOORS = DOORS | FORGERIES
+BESIDE_TOKENS = DOORS | FORGERIES
+"""Attacks that do not depend on the model, by name."""
 
 OTHERS: tuple[tuple[str, str, str, bool], ...] = (
     ("grinding", "drafts fail until one's honest tokens hash to the message", "ending", False),
@@ -50,7 +51,7 @@ OTHERS: tuple[tuple[str, str, str, bool], ...] = (
 
 def names() -> tuple[str, ...]:
     """Every attack's name, in the order in which they run."""
-    return (*(attack.name for attack in ATTACKS), "grinding", *_DOORS)
+    return (*(attack.name for attack in ATTACKS), "grinding", *BESIDE_TOKENS)
 
 
 def run(
@@ -89,7 +90,7 @@ def run(
             if "grinding" in chosen:
                 results.append(_grinding(world, standard))
     # The other doors do not depend on the model.
-    results += [door() for name, door in _DOORS.items() if name in chosen]
+    results += [door() for name, door in BESIDE_TOKENS.items() if name in chosen]
     return CampaignResult(tuple(results))
 
 
@@ -180,10 +181,13 @@ def _bound(
         ended = len(whole) + bool(stop.into)
         return "ending", ended * math.log2(STREAM_TOKENS + 1)
     if stop.alarmed or attack.bound == "surprisal":
-        cost = math.fsum(float(answer.cost_T.sum()) for answer in whole)
+        # Exact machines of which nothing was found have said nothing where somebody looked.
+        clean = standard.exact and not stop.alarmed
+        charged = [answer for answer in whole if not (clean and answer.verified)]
+        cost = math.fsum(float(answer.cost_T.sum()) for answer in charged)
         if stop.into:
             cost += float(answers[stop.answers].cost_T[: stop.into].sum())
-        return "surprisal", 0.0 if standard.exact and not stop.alarmed else cost
+        return "surprisal", cost
     leak = standard.leak()
     rest = leak.flagged_bits + leak.position_bits
     if attack.bound == "law" and not standard.exact:
