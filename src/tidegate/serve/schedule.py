@@ -176,6 +176,12 @@ class Forecast:
             left = (self._bits + LAG_BITS) / max(1.0, self._mean * self._speaking)
             self._uncovered = min(self._uncovered, left)
 
+    def came(self, step: int, tokens: int) -> None:
+        """So many more tokens of step `step` are known; first ones come first in their step."""
+        for event in self._ahead:
+            if isinstance(event, _Granted) and event.step == step:
+                event.firsts = max(0, event.firsts - tokens)
+
     def decoded(self, step: int, pulls: int, unsent_bits: int) -> None:
         """All symbols up to `step` are known; of them so many bits are in none of the first
         `pulls` frames."""

@@ -44,21 +44,24 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """Every symbol of a step; `digest` is the hash of the tables they were decoded with."""
+    """A step of which all is known; `digest`: the hash of the tables it was decoded with."""
 
     number: int
-    said: tuple[Said, ...]
     digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """What a call of `work` came to: at most one step, and what symbols cost since the last call.
+    """What a call of `work` came to: at most to the end of one step, `done`.
 
-    `costs` are (stream, is a token, ideal length). After `done` all pulls up to number `pulls` are
-    replayed as far as that step goes, and `unsent` bits of its symbols are in none of them.
+    `said` are the symbols of step `step` that were decoded in this call; `costs` are (stream, is a
+    token, ideal length) of what was decoded since the last. After `done` all pulls up to number
+    `pulls` are replayed as far as that step goes, and `unsent` bits of its symbols are in none of
+    them.
     """
 
+    step: int
+    said: tuple[Said, ...]
     done: StepDone | None
     costs: tuple[tuple[LaneKey, bool, MicroBits], ...]
     pulls: int
@@ -78,6 +81,7 @@ class Follower:
         self._last_granted = -1
         self._pulls = 0
         self._step: Step | None = None
+        self._number = -1
         self._lanes: deque[tuple[Lane, Candidates | None]] = deque()
         self._readying = False
         self._said: list[Said] = []
@@ -103,8 +107,11 @@ class Follower:
             else:
                 self._decoder.receive(event.data)
         done = self._advance()
+        said, self._said = tuple(self._said), []
         costs, self._costs = tuple(self._costs), []
         return Worked(
+            self._number,
+            said,
             done,
             costs,
             self._pulls,
@@ -147,15 +154,14 @@ class Follower:
             outcome = self._lockstep.observe(lane, symbol)
             said = Said(lane.key, symbol, outcome.text, outcome.ended, outcome.reason)
             self._said.append(said)
-        step, self._step = self._step, None
-        self._decoder.end_step(step.number)
-        said_now, self._said = tuple(self._said), []
-        return StepDone(step.number, said_now, self._lockstep.digest())
+        self._step = None
+        self._decoder.end_step(self._number)
+        return StepDone(self._number, self._lockstep.digest())
 
     def _open(self, step: Step) -> None:
         lanes = self._lockstep.open(step)
         self._lanes.extend(zip(lanes, self._lockstep.predict(step.number), strict=True))
-        self._step = step
+        self._step, self._number = step, step.number
 
     def _get(self, lane: Lane, table: Candidates | None) -> Symbol | None:
         if table is None:

@@ -2,14 +2,15 @@
 
 Life of a step: `_grant` puts it in the schedule (with joins and cancels); `_pull` asks for bytes
 after it, covered by reservations first; `_on_frame` takes the answer; the follower decodes in a
-thread; `_on_worked` shares the cost; `_release` tells the streams. With a weak model that is not
-exact, a step is released only when a pull sent after its echo was answered.
+thread; `_on_worked` shares the cost; `_tell` tells the streams, symbol by symbol. With a weak model
+that is not exact, a step is told only when a pull sent after its echo was answered (`_release`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import Final
@@ -19,9 +20,9 @@ import msgspec
 from tidegate.clock import Clock
 from tidegate.errors import TidegateError
 from tidegate.ledger.entries import CLOSE_BITS
-from tidegate.serve.lockstep import MAX_UNSETTLED, LaneKey, Ready
+from tidegate.serve.lockstep import MAX_UNSETTLED, LaneKey
 from tidegate.serve.outer.link_account import Account, Accounts
-from tidegate.serve.outer.link_follow import MICRO, Follower, StepDone, Worked
+from tidegate.serve.outer.link_follow import MICRO, Follower, Said, Worked
 from tidegate.serve.outer.link_owed import OwedFrames, Pulled
 from tidegate.serve.outer.link_settings import (
     LateFrameError,
@@ -89,7 +90,8 @@ class Session:
         self._later: asyncio.TimerHandle | None = None
         self._decoded = self.released
         self._echoed = self.released - 1
-        self._unreleased: deque[StepDone] = deque()
+        self._unreleased: deque[tuple[int, tuple[Said, ...]]] = deque()
+        self._said: list[Said] = []
         self._padding = 0
 
     @property
@@ -214,8 +216,7 @@ class Session:
             return False
         if self._settings.pace is not None:
             return self._forecast.bits < 16 * self._settings.pace_bytes
-        after = self._owed.oldest_after()
-        if after is not None:
+        if (after := self._owed.oldest_after()) is not None:
             return self._next - 1 - after < self._work_ahead.ahead
         wait = self._work_ahead.wait(self._clock.monotonic())
         if wait and self._later is None:
@@ -239,15 +240,11 @@ class Session:
             tracks += self._waiting[0].join.candidates
             if self._live and tracks > self._settings.tracks:
                 break
-            spare = next(free, None)
-            if spare is None:
+            if (spare := next(free, None)) is None:
                 break
             stream = self._waiting.popleft()
-            stream.join = msgspec.structs.replace(stream.join, slot=spare)
-            stream.key = LaneKey(self._next, spare)
+            self._streams[stream.seat(self._next, spare)] = self._live[spare] = stream
             prompts += len(stream.join.prompt)
-            self._live[spare] = stream
-            self._streams[stream.key] = stream
             joins.append(stream.join)
         step = Step(self._next, self.released, cancels, tuple(joins))
         self._next += 1
@@ -340,9 +337,8 @@ class Session:
 
     def _on_worked(self, worked: Worked) -> None:
         for key, is_token, cost in worked.costs:
-            stream = self._streams.get(key)
-            if stream is not None:
-                self._accounts.cost(stream.account, cost)
+            if key in self._streams:
+                self._accounts.cost(self._streams[key].account, cost)
             self._totals.ideal += cost / MICRO
             if is_token:
                 self._totals.tokens += 1
@@ -354,44 +350,47 @@ class Session:
             self._accounts.share(self._payers())
             for stream in self._streams.values():
                 stream.renew(self._accounts)
+        self._forecast.came(worked.step, sum(said.token is not None for said in worked.said))
+        if self.hello.echo:
+            self._said.extend(worked.said)
+        else:
+            self._tell(worked.step, worked.said)
         done = worked.done
         if done is None:
             return
         self._decoded = done.number + 1
         self._totals.steps += 1
         self._forecast.decoded(done.number, worked.pulls, worked.unsent)
-        for said in done.said:
-            if isinstance(said.symbol, Ready) and said.key in self._streams:
-                self._streams[said.key].waiting = False
-        self._unreleased.append(done)
-        if self.hello.echo:
-            self._send(Echo(done.number, done.digest))
-            self._echoed = done.number
-        else:
+        self._unreleased.append((done.number, tuple(self._said)))
+        self._said.clear()
+        if not self.hello.echo:
             self._release(done.number)
+            return
+        self._send(Echo(done.number, done.digest))
+        self._echoed = done.number
 
-    def _release(self, up_to: int) -> None:
-        while self._unreleased and self._unreleased[0].number <= up_to:
-            done = self._unreleased.popleft()
-            ended = [said for said in done.said if said.ended]
-            if ended:
-                self._accounts.share(self._payers())
-            for said in done.said:
-                stream = self._streams.get(said.key)
-                if stream is not None:
-                    stream.tell(said, self.hello.link, done.number)
-            for said in ended:
-                stream = self._streams.pop(said.key, None)
-                if stream is None:
-                    continue
+    def _tell(self, step: int, symbols: Sequence[Said]) -> None:
+        """Tell streams what they said at `step`, and end those that ended."""
+        if any(said.ended for said in symbols):
+            self._accounts.share(self._payers())
+        for said in symbols:
+            if (stream := self._streams.get(said.key)) is None:
+                continue
+            stream.tell(said, self.hello.link, step)
+            if said.ended:
+                del self._streams[said.key]
                 if self._live.get(said.key.slot) is stream:
                     del self._live[said.key.slot]
-                bits = self._close(stream)
-                stream.finish(said, bits)
-            for stream in self._leaving.pop(done.number, ()):
+                stream.finish(said, self._close(stream))
+
+    def _release(self, up_to: int) -> None:
+        while self._unreleased and self._unreleased[0][0] <= up_to:
+            number, symbols = self._unreleased.popleft()
+            self._tell(number, symbols)
+            for stream in self._leaving.pop(number, ()):
                 if stream.key is not None and self._streams.pop(stream.key, None) is not None:
                     self._close(stream)
-            self.released = done.number + 1
+            self.released = number + 1
             while self._grants and self._grants[0].number < self.released:
                 self._grants.popleft()
 

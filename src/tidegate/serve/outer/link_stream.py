@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 
+import msgspec
+
 from tidegate.coding.upload import ABORT
 from tidegate.errors import BudgetExceededError, ProtocolViolationError, TidegateError
 from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job, Place
@@ -80,6 +82,12 @@ class Stream:
         """Whether all the tokens it may say are in steps granted already."""
         return self.granted >= self.join.max_tokens
 
+    def seat(self, step: int, slot: int) -> LaneKey:
+        """It joins at `step`; returns its key."""
+        self.join = msgspec.structs.replace(self.join, slot=slot)
+        self.key = LaneKey(step, slot)
+        return self.key
+
     def rewind(self) -> None:
         """Only what was told has been granted; the rest will be granted again."""
         self.granted = self._tokens
@@ -88,7 +96,7 @@ class Stream:
     def tell(self, said: Said, session: bytes, step: int) -> None:
         """A symbol of `step` was decoded and may be shown. An end is told by `finish` or `fail`."""
         if isinstance(said.symbol, Ready):
-            self._unready = False
+            self.waiting = self._unready = False
             self._candidate = said.symbol.choice
         token = said.token
         if token is not None:
