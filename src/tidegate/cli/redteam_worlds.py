@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tidegate.errors import ConfigError
@@ -46,7 +47,7 @@ def _real(packaged: str, name: str, progress: Progress) -> World:
         eos=min(words.eos_ids),
         served=lambda: engines.model(served),
         owned=lambda: engines.model(verifier),
-        changed={key: lambda stack=stack: engines.model(stack) for key, stack in changed.items()},
+        changed={key: partial(engines.model, stack) for key, stack in changed.items()},
         replay=engines.replay(verifier),
         claim=CLAIMS.get(name),
         prompts=_asked(packaged, progress),

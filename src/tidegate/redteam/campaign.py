@@ -19,12 +19,9 @@ from tidegate.redteam.lab import Sender, listen, serve
 from tidegate.redteam.outer import Job, Outer
 from tidegate.redteam.results import CampaignResult, Result
 from tidegate.redteam.side_doors import DOORS
-from tidegate.redteam.worlds import STREAM_TOKENS, STREAMS, Progress, World, standard_of
+from tidegate.redteam.worlds import STREAM_TOKENS, Progress, World, standard_of
 from tidegate.verify.bounds import LeakBound
 from tidegate.verify.bounds_laws import admissible_bits_bound
-
-RUNS = 8
-"""Alarms are timed from so many places in the record, each time by a fresh test."""
 
 CALIBRATION_TOKENS = 80_000
 """Honest tokens: the held-out half has to carry a claim of 0.01% (29,956 without an exception)."""
@@ -102,7 +99,8 @@ def _through_tokens(world: World, standard: Standard, attack: Attack, rate: Frac
     for _ in range(attack.batches):
         first = 100_000 + len(outer.jobs)  # prompts that calibration did not see
         jobs = [
-            outer.ask(ask(first + place), attack.params, STREAM_TOKENS) for place in range(STREAMS)
+            outer.ask(ask(first + place), attack.params, STREAM_TOKENS)
+            for place in range(attack.streams)
         ]
         serve(outer, model, jobs, sender)
         if receiver is not None:
@@ -133,8 +131,8 @@ def _held(
     sent = sender.sent.total()
     heard = min(1.0, received / sent) if sent else 0.0
     runs = []
-    for run in range(RUNS):
-        first = run * len(answers) // RUNS
+    for run in range(attack.runs):
+        first = run * len(answers) // attack.runs
         turned = [*answers[first:], *answers[:first]]
         stop = stop_of(turned, standard)
         got = heard * sum(sum(bits) for bits in _released(turned, stop, sender))
@@ -151,15 +149,28 @@ def _held(
         bits_received=received,
         caught_by="sequential test" if math.isfinite(median) else None,
         tokens_to_alarm=median if math.isfinite(median) else None,
-        runs=RUNS,
+        runs=attack.runs,
         got=closest.got,
         bound=closest.bound,
         bound_bits=closest.bits,
         within_bound=closest.got <= closest.bits,
         must_catch=attack.must_catch,
         limit=attack.limits.get(world.name),
-        note="" if len(alarmed) in (0, RUNS) else f"caught in {len(alarmed)} of {RUNS} runs",
+        note=_note(standard, len(alarmed), attack.runs, closest),
     )
+
+
+def _note(standard: Standard, alarmed: int, runs: int, closest: _Run) -> str:
+    """What a reader of a result should know besides."""
+    if 0 < alarmed < runs:
+        return f"caught in {alarmed} of {runs} runs"
+    usual = standard.leak().bits_a_token * closest.stop.verified
+    if not alarmed and 0 < usual < closest.got:
+        return (
+            f"{closest.got / usual:.1f} times what calibration on ordinary prompts would have "
+            "bounded him to"
+        )
+    return ""
 
 
 def _released(answers: Sequence[Judged], stop: Stop, sender: Sender) -> Iterable[Sequence[float]]:

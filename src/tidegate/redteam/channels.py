@@ -146,7 +146,11 @@ class Edge(Coded):
         laws: list[Law | None] = []
         reckoned = self._wager
         for row, ids_K in enumerate(self._near):
-            worst = observe(reckoned, null, Counts(dangerous=1))
+            worst = max(
+                observe(reckoned, null, Counts(suspicious=1)),
+                observe(reckoned, null, Counts(dangerous=1)),
+                key=lambda wager: wager.log_e,
+            )
             if worst.log_e < self._limit:
                 reckoned = worst
                 laws.append(model_law(turn.scores(row)))

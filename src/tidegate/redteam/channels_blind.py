@@ -36,15 +36,15 @@ class NoiseMatching:
     """Flips tokens only where honest noise might have, as often as it would: one syndrome-trellis
     code over all streams of a step, since within a stream a flip changes what follows.
 
-    `sigma`: the noise he imitates, nats a logit; `mismatch`: how often it flips a token; `margin`:
-    beyond it he never goes. Where noise flips next to nothing he has next to nothing to send.
+    `sigma`: the noise he imitates, nats a logit; `mismatch`: how often it flips a token; `reach`:
+    nats beyond which he never goes. Where noise flips next to nothing, he sends next to nothing.
     """
 
-    def __init__(self, sigma: float, mismatch: float, margin: float, vocab_size: int) -> None:
+    def __init__(self, sigma: float, mismatch: float, reach: float, vocab_size: int) -> None:
         self.sent = Sent()
         self._sigma = sigma
         self._share = _EFFICIENCY * normal_floor() * mismatch
-        self._margin = margin
+        self._reach = reach
         self._vocab_size = vocab_size
         self._noise = Noise(vocab_size)
         self._tally = [0, 0]
@@ -75,7 +75,7 @@ class NoiseMatching:
         others = list(tokens)
         cover_N = np.zeros(len(tokens), np.uint8)
         cost_N = np.full(len(tokens), math.inf)
-        for row, (ids_K, gaps_K) in enumerate(turn.admissible(self._margin)):
+        for row, (ids_K, gaps_K) in enumerate(turn.admissible(self._reach)):
             colour_V = self._colours(turn, row)
             cover_N[row] = colour_V[tokens[row]]
             other_K = np.flatnonzero(colour_V[ids_K] != cover_N[row])

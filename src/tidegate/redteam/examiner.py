@@ -33,8 +33,9 @@ from tidegate.verify.calibrate import (
 from tidegate.verify.record_findings import Finding
 from tidegate.verify.record_reader import Expected, Reader
 from tidegate.verify.record_response import Response
+from tidegate.verify.replay_answer import Task
 from tidegate.verify.replay_findings import Found
-from tidegate.verify.replay_task import Task, task_of
+from tidegate.verify.replay_task import task_of
 from tidegate.verify.scores import DANGEROUS, SUSPICIOUS, score_tokens, tiers
 from tidegate.verify.scores_margins import Scoring
 from tidegate.verify.scores_rows import Draws, F64Array

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from tidegate.coding.candidates import no_candidates
 from tidegate.coding.upload import UploadDecoder, UploadEncoder
@@ -14,7 +15,7 @@ from tidegate.errors import NonCanonicalError, ProtocolViolationError
 from tidegate.redteam.drawing import carried, message
 from tidegate.redteam.results import Result
 from tidegate.redteam.ticking import TICK, WINDOW, arrivals
-from tidegate.wire.connection import Connection, Frame, Role
+from tidegate.wire.connection import Connection, Event, Frame, Role
 from tidegate.wire.messages import PROTOCOL_VERSION, Hello, Message, Pull, Step
 
 LINK = "link"
@@ -95,18 +96,15 @@ def metadata() -> Result:
         Step(number=0, settled=0),
         Pull(size=2),
     )
-    tries: list[Callable[[Connection], object]] = [
-        *(lambda inner, said=said: inner.send(said) for said in own),
-        lambda inner: inner.send(Frame(bytes(3))),
-    ]
-    for attempt in tries:
+    tries: tuple[Event, ...] = (*own, Frame(bytes(3)))
+    for said in tries:
         sent += 8
-        refused += _refuses(lambda attempt=attempt: attempt(_greeted(Role.INNER)))
+        refused += _refuses(partial(_greeted(Role.INNER).send, said))
     for extra in (1, 2, 16):
         outer = _greeted(Role.OUTER)
         outer.send(Pull(size=2))
         sent += 8 * extra
-        refused += _refuses(lambda outer=outer, extra=extra: outer.receive(bytes(2 + extra)))
+        refused += _refuses(partial(outer.receive, bytes(2 + extra)))
     tried = len(tries) + 3
     got = 8 * (tried - refused)
     return _result(
