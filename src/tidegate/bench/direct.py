@@ -1,12 +1,13 @@
 """The same engine without a link: what serving costs when nothing is limited. A baseline, no more.
 
-Streams are batched, sampled and ended by the code the inner half runs; there is no weak model, no
-coder, no frame and no ledger.
+Streams are batched, sampled and ended by the code the inner half runs, and begin as the outer half
+lets them; there is no weak model, no coder, no frame and no ledger.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,8 @@ from tidegate.serve.inner.reasoning import ReasoningStore
 from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job, seed_of
 from tidegate.serve.lockstep import Lane, LaneKey, Lockstep, Outcome, Symbol
 from tidegate.serve.outer.link_stream import make_join
-from tidegate.units import Bits
+from tidegate.serve.schedule import PullPolicy, Work
+from tidegate.units import Bits, Seconds
 from tidegate.wire.messages import Join, Step
 
 
@@ -83,6 +85,7 @@ class DirectEngine:
         self._waiting: deque[_Stream] = deque()
         self._live: dict[int, _Stream] = {}
         self._wake = asyncio.Event()
+        self._work = Work(PullPolicy())
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> DirectEngine:
@@ -123,9 +126,13 @@ class DirectEngine:
                     self._wake.clear()
                     await self._wake.wait()
                 step = self._next_step(number)
-                number += 1
+                prompts = sum(len(join.prompt) for join in step.joins)
+                self._work.granted(number, Seconds(time.monotonic()), prompts=prompts)
                 loop = asyncio.get_running_loop()
                 told = await loop.run_in_executor(self._thread, self._do, step)
+                now, goes_on = Seconds(time.monotonic()), bool(self._live)
+                self._work.answered(number, number, now, goes_on=goes_on)
+                number += 1
                 for lane, symbol, outcome in told:
                     self._tell(lane.key, symbol, outcome)
         finally:
@@ -136,9 +143,10 @@ class DirectEngine:
         cancels = tuple(slot for slot, stream in self._live.items() if stream.gone)
         for slot in cancels:
             del self._live[slot]
-        joins = []
+        joins: list[Join] = []
+        wanted = self._work.joining([len(stream.join.prompt) for stream in self._waiting])
         for slot in range(self._slots):
-            if slot in self._live or not self._waiting:
+            if slot in self._live or len(joins) == wanted:
                 continue
             stream = self._live[slot] = self._waiting.popleft()
             joins.append(msgspec.structs.replace(stream.join, slot=slot))

@@ -10,8 +10,11 @@ in the schedule; moments are given by the caller. No I/O and no clock.
 from __future__ import annotations
 
 import math
+import statistics
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from tidegate.units import Seconds
 
@@ -85,7 +88,8 @@ class Work:
         self._until = 0.0
         self._heard: tuple[Seconds, int] | None = None
         self._spans: deque[Seconds] = deque(maxlen=_SPANS)
-        self._reading: deque[int] = deque()
+        self._reading: deque[tuple[int, int]] = deque()
+        self._read_times: deque[Seconds] = deque(maxlen=_SPANS)
         self.answered_after = -1
         """The last step before a pull that was answered: up to here the inner half is done."""
 
@@ -100,21 +104,40 @@ class Work:
         policy = self._policy
         return sum(n * self.step_time <= policy.lead for n in range(1, policy.ahead + 1))
 
-    def granted(self, step: int, now: Seconds, *, joins: bool) -> None:
-        """Step `step` was granted; with `joins` it begins with reading prompts."""
+    def joining(self, lengths: Sequence[int]) -> int:
+        """With how many of the waiting prompts, of so many tokens each, the next step should begin.
+
+        Prompts that share a step wait for each other; each further step holds up those behind it.
+        With R the time to read all and S a step, reading for sqrt(R S) a step makes the mean time
+        to first token least. All, where reading is quick or nothing is known.
+        """
+        if not (lengths and self._read_times and self._spans):
+            return len(lengths)
+        each = statistics.median(self._read_times)
+        budget = math.sqrt(each * sum(lengths) * self.step_time)
+        ends = accumulate(each * length for length in lengths)
+        return max(1, sum(end <= budget for end in ends))
+
+    def granted(self, step: int, now: Seconds, *, prompts: int) -> None:
+        """Step `step` was granted, which begins with reading so many tokens of prompts."""
         self._until = max(self._until, now) + self.step_time
-        if joins:
-            self._reading.append(step)
+        if prompts:
+            self._reading.append((step, prompts))
+        if self._heard is None:
+            self._heard = (now, step - 1)
 
     def answered(self, after: int, granted: int, now: Seconds, *, goes_on: bool) -> None:
         """The pull after step `after` was answered while steps up to `granted` were granted;
         `goes_on` if the inner half starts another step at once."""
-        read = False
-        while self._reading and self._reading[0] <= after:
-            self._reading.popleft()
-            read = True
-        if self._heard is not None and after > self._heard[1] and not read:
-            self._spans.append(Seconds((now - self._heard[0]) / (after - self._heard[1])))
+        read = 0
+        while self._reading and self._reading[0][0] <= after:
+            read += self._reading.popleft()[1]
+        if self._heard is not None and after > self._heard[1]:
+            took, steps = now - self._heard[0], after - self._heard[1]
+            if not read:
+                self._spans.append(Seconds(took / steps))
+            elif took > steps * self.step_time:
+                self._read_times.append(Seconds((took - steps * self.step_time) / read))
         self._heard = (now, after) if goes_on else None
         self._until = now + (granted - after) * self.step_time
         self.answered_after = after

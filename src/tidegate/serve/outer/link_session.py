@@ -35,7 +35,7 @@ from tidegate.serve.schedule import Forecast, Work
 from tidegate.serve.telemetry import Metrics
 from tidegate.units import Bits, bits_of
 from tidegate.wire.connection import MAX_OWED, Connection, Frame, Role
-from tidegate.wire.messages import MAX_PROMPT, Bye, Echo, Hello, Message, Pull, Resume, Step
+from tidegate.wire.messages import MAX_PROMPT, Bye, Echo, Hello, Join, Message, Pull, Resume, Step
 
 _CHUNK: Final = 1 << 16
 
@@ -204,15 +204,13 @@ class Session:
                 return
 
     def _may_grant(self) -> bool:
-        if self._next - self._decoded >= self._settings.policy.window:
-            return False
-        if self._next - self.released >= MAX_UNSETTLED // 2:
+        far = self._next - self._decoded >= self._settings.policy.window
+        if far or self._next - self.released >= MAX_UNSETTLED // 2:
             return False
         if any(stream.cancelled for stream in self._live.values()):
             return True
-        room = len(self._live) < self._settings.slots
         going = any(not stream.spoken for stream in self._live.values())
-        if not (going or (self._waiting and room)):
+        if not (going or (self._waiting and len(self._live) < self._settings.slots)):
             return False
         if self._settings.pace is not None:
             return self._forecast.bits < 16 * self._settings.pace_bytes
@@ -233,10 +231,11 @@ class Session:
         for slot in cancels:
             del self._live[slot]
         self._leaving[self._next] = leaving
-        joins = []
+        joins: list[Join] = []
         free = (slot for slot in range(self._settings.slots) if slot not in self._live)
         prompts, tracks = 0, sum(stream.join.candidates for stream in self._live.values())
-        while self._waiting and prompts < MAX_PROMPT:
+        wanted = self._work_ahead.joining([len(stream.join.prompt) for stream in self._waiting])
+        while len(joins) < wanted and prompts < MAX_PROMPT:
             tracks += self._waiting[0].join.candidates
             if self._live and tracks > self._settings.tracks:
                 break
@@ -262,7 +261,8 @@ class Session:
                 firsts += not stream.granted
                 stream.granted += 1
         self._forecast.granted(step.number, speaking=speaking, firsts=firsts)
-        self._work_ahead.granted(step.number, self._clock.monotonic(), joins=bool(step.joins))
+        prompts = sum(len(join.prompt) for join in step.joins)
+        self._work_ahead.granted(step.number, self._clock.monotonic(), prompts=prompts)
 
     def _pull(self, size: int) -> None:
         self._accounts.cover(bits_of(size), self._payers())

@@ -90,7 +90,7 @@ def test_a_step_is_held_back_until_the_one_before_is_nearly_done() -> None:
     work = steps_of(0.2)
     now = Seconds(0.2)
     assert work.wait(now) == 0.0
-    work.granted(2, now, joins=False)
+    work.granted(2, now, prompts=0)
     assert work.wait(now) == pytest.approx(0.2 - POLICY.lead)
     assert work.wait(Seconds(now + 0.2)) == 0.0
 
@@ -98,7 +98,7 @@ def test_a_step_is_held_back_until_the_one_before_is_nearly_done() -> None:
 def test_an_answer_corrects_until_when_there_is_work() -> None:
     work = steps_of(0.2)
     for step in range(2, 5):
-        work.granted(step, Seconds(0.2), joins=False)
+        work.granted(step, Seconds(0.2), prompts=0)
     held = work.wait(Seconds(0.3))
     work.answered(3, 4, Seconds(0.3), goes_on=True)
     assert work.wait(Seconds(0.3)) < held
@@ -107,17 +107,56 @@ def test_an_answer_corrects_until_when_there_is_work() -> None:
 def test_nothing_is_held_back_for_a_guess_before_a_step_was_timed() -> None:
     work = Work(POLICY)
     for step in range(5):
-        work.granted(step, Seconds(1.0), joins=False)
+        work.granted(step, Seconds(1.0), prompts=0)
         assert work.wait(Seconds(1.0)) == 0.0
 
 
 def test_steps_that_read_prompts_do_not_make_the_others_seem_slow() -> None:
     work = steps_of(0.1)
-    work.granted(2, Seconds(0.1), joins=True)
+    work.granted(2, Seconds(0.1), prompts=50)
     work.answered(2, 2, Seconds(5.0), goes_on=True)
     assert work.step_time == pytest.approx(0.1)
-    work.granted(3, Seconds(5.0), joins=False)
+    work.granted(3, Seconds(5.0), prompts=0)
     assert work.wait(Seconds(5.0)) < 0.1
+
+
+def reading(step: float, token: float) -> Work:
+    """Work whose steps take `step` seconds, and `token` more for each token of a prompt."""
+    work = Work(POLICY)
+    for number in range(9):
+        prompts = 10 * (number % 2)
+        work.granted(number, Seconds(number), prompts=prompts)
+        now = Seconds(number + step + token * prompts)
+        work.answered(number, number, now, goes_on=False)
+    return work
+
+
+def mean_wait(work: Work, lengths: list[int], step: float, token: float) -> float:
+    """Mean time to first token if all are there at the start."""
+    now, waits, left = 0.0, [], list(lengths)
+    while left:
+        count = work.joining(left)
+        now += step + token * sum(left[:count])
+        waits += [now] * count
+        left = left[count:]
+    return sum(waits) / len(waits)
+
+
+def test_where_reading_is_slow_waiting_prompts_are_spread_over_steps() -> None:
+    lengths = [40] * 24
+    work = reading(0.2, 0.01)
+    assert 1 < work.joining(lengths) < 12
+    ours = mean_wait(work, lengths, 0.2, 0.01)
+    together = 0.2 + 0.01 * sum(lengths)
+    one_by_one = sum(0.6 * n for n in range(1, 25)) / 24
+    assert ours < 0.9 * min(together, one_by_one)
+
+
+def test_where_reading_is_quick_or_unknown_all_prompts_are_read_at_once() -> None:
+    assert reading(0.02, 1e-6).joining([1000] * 8) == 8
+    assert Work(POLICY).joining([1000] * 8) == 8
+    assert reading(0.2, 0.01).joining([]) == 0
+    assert reading(0.2, 0.01).joining([100_000, 100_000]) == 1
 
 
 def test_first_tokens_that_a_pull_did_not_bring_are_pulled_again() -> None:
