@@ -8,6 +8,7 @@ was asked for, cutting off what still runs, so that the batch is full from begin
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -100,25 +101,16 @@ def serve(
     blocks: list[Block] = []
     used: Counter[float] = Counter()
     made = 0
-    size = min(pool.tokens, MAX_TOKENS * pool.batch)
+    # As many blocks at each temperature, none with longer answers than are allowed.
+    rounds = math.ceil(pool.tokens / (MAX_TOKENS * pool.batch * len(pool.temperatures)))
+    size = math.ceil(pool.tokens / (rounds * len(pool.temperatures)))
     while made < pool.tokens:
         progress(f"answers, {pool.name}", made, pool.tokens)
         temperature = pool.temperatures[len(blocks) % len(pool.temperatures)]
         todo = jobs(pool, prompts, temperature, used[temperature])
-        key = (
-            *(
-                pool.name,
-                pool.engine,
-                pool.batch,
-                size,
-                MAX_TOKENS,
-                len(blocks),
-                temperature,
-                used[temperature],
-            ),
-            *(pool.serving.deviating, pool.serving.temperature),
-            *(model.fingerprint, model.describe().numerics, len(prompts), prompts[0]),
-        )
+        place = (size, MAX_TOKENS, len(blocks), used[temperature])
+        stack = (model.fingerprint, model.describe().numerics)
+        key = (pool, *place, *stack, len(prompts), prompts[0])
         answers = work.answers(
             pool.name,
             key,

@@ -161,12 +161,14 @@ def catch(tier_N: I64Array, null: Null) -> Caught:
 
 
 def _tokens_to_alarm(tier_N: I64Array, null: Null) -> int | None:
-    monitor = Monitor(false_alarms=FALSE_ALARMS)
-    for place, tier in enumerate(tier_N):
-        counts = _counts(np.array([tier]))
+    """Looks at flagged tokens only: safe ones never raise a stream's odds."""
+    monitor, before = Monitor(false_alarms=FALSE_ALARMS), 0
+    for place in map(int, np.flatnonzero(tier_N != SAFE)):
+        counts = _counts(tier_N[before : place + 1])
         monitor, alarms = watch(monitor, _batch(null, counts))
         if alarms:
             return place + 1
+        before = place + 1
     return None
 
 

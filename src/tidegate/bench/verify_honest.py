@@ -8,7 +8,7 @@ first half alone; what is printed of it is what the second half shows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -74,6 +74,8 @@ class Bench:
     clock: Clock
     hardware: str
     progress: Progress
+    profiles: dict[str, NoiseProfile] = field(default_factory=dict)
+    """Those measured so far, by the pair's name."""
 
     def blocks(self, pool: Pool) -> list[Block]:
         """The answers of a pool."""
@@ -114,6 +116,8 @@ def other_pairs(sizes: Sizes, engines: Engines) -> list[Pair]:
 
 def profile_of(bench: Bench, pair: Pair) -> NoiseProfile:
     """The pair's noise profile; also kept in the work folder."""
+    if pair.name in bench.profiles:
+        return bench.profiles[pair.name]
     served, verifier = (bench.engines.model(e) for e in (pair.pool.engine, pair.verifier))
     profile = measure(
         by_prompt(bench.scored(pair)),
@@ -133,6 +137,7 @@ def profile_of(bench: Bench, pair: Pair) -> NoiseProfile:
         seed=SPLIT,
     )
     bench.work.keep(f"profile-{pair.name}.json", profile.encode())
+    bench.profiles[pair.name] = profile
     return profile
 
 
@@ -215,7 +220,8 @@ def pick(profile: NoiseProfile, rate: float) -> Point | None:
     shown = [
         margin
         for margin in sorted({point.margin for point in profile.points})
-        if upper_bound(round(_flagged(profile, margin) * tokens), tokens) <= rate
+        if _flagged(profile, margin) <= rate
+        and upper_bound(round(_flagged(profile, margin) * tokens), tokens) <= rate
     ]
     if not shown:
         return None

@@ -7,6 +7,7 @@ a fresh run would make on the same stack. Delete the folder to begin again.
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -61,7 +62,7 @@ class Work:
             try:
                 with np.load(path, allow_pickle=False) as stored:
                     arrays = {field: stored[field] for field in (*_FIELDS, "lengths")}
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
                 raise _unreadable(path, error) from error
             ends = np.cumsum(arrays["lengths"])[:-1]
             columns = [np.split(arrays[field], ends, axis=-1) for field in _FIELDS]

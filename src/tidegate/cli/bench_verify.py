@@ -24,6 +24,9 @@ SMOLLM2 = "smollm2"
 VOCABULARIES = {"49k": SMOLLM2, "152k": "qwen2.5-coder-0.5b"}
 """Key → packaged model whose logits are scored."""
 
+WORLDS = ("exact", "fp32", "bf16")
+"""Noise laws that the campaign runs under."""
+
 SCORED_TOKENS = 96
 TURNS = 3
 WORK = Path("out/bench-verify")
@@ -117,9 +120,12 @@ def leak(asked: Asked) -> dict[str, Figure]:
 
 def attackers(asked: Asked) -> dict[str, Figure]:
     """Tokens until cheats are caught, and the red team's campaign against the bounds."""
-    from tidegate.bench import verify_attackers
+    from tidegate.bench import verify_attackers, verify_campaign
+    from tidegate.redteam import campaign, worlds
 
-    return verify_attackers.attackers(_bench(asked))
+    figures = verify_attackers.attackers(_bench(asked))
+    found = campaign.run([worlds.markov(name) for name in WORLDS], progress=asked.progress)
+    return figures | verify_campaign.figures(found.results)
 
 
 def memory(asked: Asked) -> dict[str, Figure]:
