@@ -117,6 +117,11 @@ class Record(_Section):
     on_failure: Literal["stop", "go_on"] = "stop"
     """What happens when an answer cannot be recorded, as on a full disk: it ends with an error, or
     leaves all the same and the record says later how much did."""
+    hold: str | None = Field(default=None, min_length=1)
+    """The socket of a verifier (`tidegate verify … --gate`) who has to pass every answer before it
+    leaves. Answers then come whole, and not at all where he does not answer."""
+    hold_ms: Positive = 60_000
+    """How long an answer waits for him."""
     sign_ms: Positive = 10_000
     """Entries are under a signed checkpoint after this long at the latest, ends at once."""
     segment_mib: Annotated[int, Field(ge=1, le=1024)] = 16

@@ -30,6 +30,7 @@ from tidegate.models.port import Model, Tokenizer
 from tidegate.sampling.seed import SeedService
 from tidegate.serve.jobs import Engine
 from tidegate.serve.outer.app import create_app
+from tidegate.serve.outer.hold import HeldEngine, SocketExaminer
 from tidegate.serve.outer.http_server import server_config
 from tidegate.serve.outer.http_settings import HttpSettings, ServedModel
 from tidegate.serve.outer.keys import Keyring
@@ -73,6 +74,7 @@ async def run_outer(settings: Settings, stop: asyncio.Event, ready: Callable[[in
         engine: Engine = link
         if log is not None:
             engine = RecordedEngine(link, seeds, log, seal_of(settings), settings.record.lora)
+        engine = held(settings, engine)
         if settings.outer.record is not None:
             engine = RecordingEngine(engine, seeds, settings.outer.record)
         await serve_api(
@@ -90,6 +92,16 @@ async def run_outer(settings: Settings, stop: asyncio.Event, ready: Callable[[in
         if ended.done():
             ended.result()
         ended.cancel()
+
+
+def held(settings: Settings, engine: Engine) -> Engine:
+    """`engine`, behind a verifier where settings name one. Raises ConfigError without a record."""
+    record = settings.record
+    if record.hold is None:
+        return engine
+    if record.folder is None:
+        raise ConfigError("[record] hold needs [record] folder: a verifier reads the record")
+    return HeldEngine(engine, SocketExaminer(record.hold, Seconds(record.hold_ms / 1000)))
 
 
 async def serve_api(

@@ -132,6 +132,10 @@ def log(
     idle: Annotated[
         float | None, typer.Option(min=0, help="With --follow: end after so long without answers.")
     ] = None,
+    gate: Annotated[
+        Path | None,
+        typer.Option(help="Follow, and tell the outer half on this socket what may leave."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write a report with plots here.")] = None,
     sarif: Annotated[Path | None, typer.Option(help="Write findings as SARIF 2.1.0 here.")] = None,
@@ -172,6 +176,7 @@ def log(
             expect=tuple(expect or ()),
             follow=follow,
             idle=idle,
+            gate=gate,
         ),
         _tell,
     )

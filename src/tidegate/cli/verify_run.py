@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from tidegate import __version__
 from tidegate.cli.ground import secret_bytes
 from tidegate.cli.progress import bars
+from tidegate.cli.verify_gate import listening
 from tidegate.errors import ConfigError
 from tidegate.ledger import CheckpointError, Verifier
 from tidegate.ledger.note import Checkpoint
@@ -39,6 +40,8 @@ from tidegate.verify.sequential import Null
 from tidegate.verify.sequential_monitor import Monitor
 
 _EPOCH = 0
+_GATE_EVERY = 0.05
+"""Seconds between looks at the record while users wait for verdicts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,7 @@ class Asked:
     follow: bool = False
     idle: float | None = None
     every: float = 1.0
+    gate: Path | None = None
 
 
 def record_key(path: Path) -> Verifier:
@@ -109,6 +113,8 @@ def verify(asked: Asked, tell: Callable[[Found], None] = lambda _: None) -> Repo
     Raises:
         TidegateError: it could not be done at all; that is never a pass.
     """
+    if asked.gate is not None and policy_of(asked.sample, asked.by).rate != 1:
+        raise ConfigError("--gate verifies every answer; leave --sample out")
     key = record_key(asked.key)
     kept, opener, seeds = (
         kept_of(asked.kept, key),
@@ -148,6 +154,7 @@ def verify(asked: Asked, tell: Callable[[Found], None] = lambda _: None) -> Repo
         reader = Reader(
             FileSource(asked.log), key, kept=kept, expected=_expected(asked, model, profile)
         )
+        gate = None if asked.gate is None else stack.enter_context(listening(asked.gate))
         run = Run(
             reader,
             pool,
@@ -158,8 +165,9 @@ def verify(asked: Asked, tell: Callable[[Found], None] = lambda _: None) -> Repo
             seeds=seeds,
             results=results,
             step=lambda done, drawn: progress("re-executing answers", done, drawn),
+            told=(lambda _name, _word: None) if gate is None else gate.tell,
         )
-        if asked.follow:
+        if asked.follow or gate is not None:
             _follow(run, asked, tell)
         else:
             run.round()
@@ -241,17 +249,18 @@ def _expected(asked: Asked, model: Ready, profile: NoiseProfile | None) -> Expec
 
 def _follow(run: Run, asked: Asked, tell: Callable[[Found], None]) -> None:
     told, quiet, seen = 0, 0.0, -1
+    every = asked.every if asked.gate is None else _GATE_EVERY
     with _interrupted() as stop:
         while not stop.is_set():
             run.round()
             for finding in run.tally.findings[told:]:
                 tell(finding)
             told = len(run.tally.findings)
-            quiet = 0.0 if run.tally.responses != seen else quiet + asked.every
+            quiet = 0.0 if run.tally.responses != seen else quiet + every
             seen = run.tally.responses
             if asked.idle is not None and quiet >= asked.idle:
                 return
-            stop.wait(asked.every)
+            stop.wait(every)
 
 
 @contextmanager

@@ -114,6 +114,13 @@ _OUTCOMES: Mapping[str, _Outcome] = MappingProxyType(
             "The record of answers cannot be written, so nothing may be sent.",
             NO_RETRY,
         ),
+        "not_verified": _Outcome(
+            503,
+            "server_error",
+            "not_verified",
+            "The answer was held back: nobody has verified it. Ask the operator.",
+            NO_RETRY,
+        ),
         "invalid_job": _Outcome(
             400,
             "invalid_request_error",

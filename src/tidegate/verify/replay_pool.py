@@ -8,11 +8,11 @@ are bounded by `WINDOW` a worker.
 
 from __future__ import annotations
 
-import multiprocessing
+import subprocess
+import sys
 from collections import deque
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
 from typing import Final
 
@@ -22,18 +22,19 @@ from tidegate.errors import EngineError, ModelError
 from tidegate.verify.replay_answer import Checked, Rule, Task
 from tidegate.verify.replay_findings import ReplayKind, found
 from tidegate.verify.replay_model import Spec
-from tidegate.verify.replay_worker import Done, Message, Ready, Refused, main
+from tidegate.verify.replay_worker import Done, Message, Ready, Refused
 
 WINDOW: Final = 4
 """Answers a worker has in hand or waiting, results not yet taken included."""
 
 _TRIES: Final = 2
+_PROGRAM: Final = "tidegate.verify.replay_worker"
 _DECODER = msgspec.msgpack.Decoder(Message)
 
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    process: SpawnProcess
+    process: subprocess.Popen[bytes]
     pipe: Connection
     ready: bool = False
     job: _Job | None = None
@@ -95,7 +96,7 @@ class Pool:
     @property
     def processes(self) -> tuple[int, ...]:
         """The workers' process ids, for whoever watches them."""
-        return tuple(worker.process.pid or 0 for worker in self._workers)
+        return tuple(worker.process.pid for worker in self._workers)
 
     def begin(self, rule: Rule) -> None:
         """How answers are judged, before the first `put`."""
@@ -161,13 +162,13 @@ class Pool:
         """A worker died: hire another, and give its answer out again or up."""
         self._workers.remove(worker)
         worker.pipe.close()
-        worker.process.join()
+        worker.process.wait()
         if not worker.ready:
             self._stillborn += 1
             if self._stillborn > _TRIES:
                 raise EngineError(
                     "the workers die while they open the model; is there memory enough for "
-                    f"{self._count} of them? (exit status {worker.process.exitcode})"
+                    f"{self._count} of them? (exit status {worker.process.returncode})"
                 )
         job = worker.job
         if job is not None:
@@ -198,19 +199,27 @@ class Pool:
             return  # its death is heard in the next turn, and its answer given out again
 
     def _hired(self) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=main, args=(theirs, self._spec), daemon=True)
-        process.start()
+        ours, theirs = Pipe()
+        # A program of its own and no fork of this one: whatever this process has open or loaded
+        # stays here. A session of its own: Ctrl-C is for the parent, who decides what it means.
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", _PROGRAM, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         theirs.close()  # else the worker's death could not be heard
-        return _Worker(process, ours)
+        worker = _Worker(process, ours)
+        self._send(worker, self._spec)
+        return worker
 
     def _dismiss(self) -> None:
         for worker in self._workers:
             worker.pipe.close()
             worker.process.terminate()
         for worker in self._workers:
-            worker.process.join()
+            worker.process.wait()
         self._workers.clear()
 
 

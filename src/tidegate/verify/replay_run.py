@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from tidegate.errors import RecordError
-from tidegate.verify.record_findings import Finding, Kind
+from tidegate.verify.record_findings import Finding, Kind, Summary
 from tidegate.verify.record_reader import Reader
 from tidegate.verify.record_response import Response
 from tidegate.verify.record_seal import Opener, Seeds
@@ -58,8 +58,23 @@ class Choice:
         return subject is not None and selected(self.key, subject, self.policy)
 
 
+class Name(NamedTuple):
+    """An answer, as whoever asked for it names it."""
+
+    request: str
+    choice: int
+
+
+class Word(NamedTuple):
+    """Whether one answer may be released: it was re-executed, and nothing at all is wrong."""
+
+    passed: bool
+    reason: str = ""
+
+
 class Run:
-    """One verification. `step` is told, after each result, how many are done and how many drawn."""
+    """One verification. `step` is told, after each result, how many are done and how many drawn;
+    `told` hears one word on each answer that was drawn."""
 
     def __init__(
         self,
@@ -73,6 +88,7 @@ class Run:
         seeds: Seeds | None = None,
         results: Results | None = None,
         step: Callable[[int, int], None] = lambda _done, _drawn: None,
+        told: Callable[[Name, Word], None] = lambda _name, _word: None,
     ) -> None:
         self.tally = tally
         self._reader = reader
@@ -83,8 +99,9 @@ class Run:
         self._seeds = seeds
         self._results = results
         self._step = step
+        self._told = told
         self._unsigned: deque[Response] = deque()
-        self._in_hand: deque[Meta] = deque()
+        self._in_hand: deque[tuple[Name, Meta]] = deque()
         self._done = 0
 
     def round(self) -> None:
@@ -107,6 +124,10 @@ class Run:
         self._release()
         while self._executor.pending():
             self._collect(None)
+
+    def summary(self) -> Summary:
+        """What reading came to so far; complete after `finish`."""
+        return self._reader.summary()
 
     def finish(self) -> None:
         """Read what is wrong with the record's end; call `round` no more."""
@@ -137,8 +158,10 @@ class Run:
         task = task_of(
             response, vocab_size=self._vocab_size, opener=self._opener, seeds=self._seeds
         )
+        name = Name(response.begin.request, response.begin.choice)
         if isinstance(task, Found):
             self.tally.find(task)
+            self._told(name, Word(False, task.kind))
             return
         meta = Meta.of(response, self._choice.origin)
         stored = None if self._results is None else self._results.next_stored()
@@ -148,12 +171,12 @@ class Run:
                     f"the results file has answer {stored.response} where the record has "
                     f"{task.response}: one of them was changed; remove the results file"
                 )
-            self._fold(stored, meta)
+            self._fold(stored, name, meta)
             return
         while not self._executor.room():
             self._collect(None)
         self._executor.put(task)
-        self._in_hand.append(meta)
+        self._in_hand.append((name, meta))
 
     def _collect(self, timeout: float | None) -> bool:
         checked = self._executor.take(timeout)
@@ -161,10 +184,21 @@ class Run:
             return False
         if self._results is not None:
             self._results.add(checked)
-        self._fold(checked, self._in_hand.popleft())
+        self._fold(checked, *self._in_hand.popleft())
         return True
 
-    def _fold(self, checked: Checked, meta: Meta) -> None:
+    def _fold(self, checked: Checked, name: Name, meta: Meta) -> None:
         self.tally.fold(checked, meta)
+        self._told(name, self._word(checked))
         self._done += 1
         self._step(self._done, self.tally.selected_responses)
+
+    def _word(self, checked: Checked) -> Word:
+        # Once anything shows that somebody failed, nothing more is released: fail closed.
+        if self.tally.conclusive:
+            return Word(False, "something was found; see the verifier's report")
+        if checked.findings:
+            return Word(False, checked.findings[0].kind)
+        if checked.counts.dangerous:
+            return Word(False, "a token far from anything the model would say")
+        return Word(True)

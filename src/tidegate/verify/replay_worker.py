@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import sys
 from multiprocessing.connection import Connection
 from typing import TypeAlias
 
@@ -43,34 +43,32 @@ Message: TypeAlias = Ready | Refused | Done
 _FROM_PARENT = msgspec.msgpack.Decoder(Task)
 
 
-def main(pipe: Connection, spec: bytes) -> None:
-    """Open the model that the MessagePack of a `Spec` names, say so, and serve tasks.
+def serve(pipe: Connection) -> None:
+    """Hear a `Spec`, open the model and say so, hear a `Rule`, then answer each `Task` with `Done`.
 
-    The first thing received is a `Rule`. Ends when the parent does.
+    Ends when the parent does.
     """
-    # Ctrl-C reaches the whole group; the parent decides what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    chosen = msgspec.msgpack.decode(spec, type=Spec)
     try:
-        tokenizer = open_tokenizer(chosen)
-        replay = open_replay(chosen)
-    except TidegateError as error:
-        _say(pipe, Refused(error.code, error.message))
-        return
-    info = replay.describe()
-    _say(
-        pipe,
-        Ready(
-            model=replay.fingerprint,
-            vocab_size=replay.vocab_size,
-            exact=replay.exact,
-            name=info.name,
-            numerics=info.numerics,
-            tokenizer=tokenizer.fingerprint,
-            template=tokenizer.template_hash,
-        ),
-    )
-    try:
+        spec = msgspec.msgpack.decode(pipe.recv_bytes(), type=Spec)
+        try:
+            tokenizer = open_tokenizer(spec)
+            replay = open_replay(spec)
+        except TidegateError as error:
+            _say(pipe, Refused(error.code, error.message))
+            return
+        info = replay.describe()
+        _say(
+            pipe,
+            Ready(
+                model=replay.fingerprint,
+                vocab_size=replay.vocab_size,
+                exact=replay.exact,
+                name=info.name,
+                numerics=info.numerics,
+                tokenizer=tokenizer.fingerprint,
+                template=tokenizer.template_hash,
+            ),
+        )
         rule = msgspec.msgpack.decode(pipe.recv_bytes(), type=Rule)
         while True:
             task = _FROM_PARENT.decode(pipe.recv_bytes())
@@ -81,3 +79,7 @@ def main(pipe: Connection, spec: bytes) -> None:
 
 def _say(pipe: Connection, message: Message) -> None:
     pipe.send_bytes(msgspec.msgpack.encode(message))
+
+
+if __name__ == "__main__":
+    serve(Connection(int(sys.argv[1])))
