@@ -101,7 +101,9 @@ ATTACKS: tuple[Attack, ...] = (
         name="shaped",
         says="the same, and beyond the margin as often as honest machines might be",
         make=_cautious(shaped),
-        bound="counting",
+        # He meets the counting bound on average, so that luck puts him above it half the time; the
+        # surprisal bound charges him for his luck.
+        bound="surprisal",
         batches=6,
     ),
     Attack(
