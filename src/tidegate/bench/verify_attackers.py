@@ -31,6 +31,9 @@ STARTS = 100
 BUCKETS = 10
 """Buckets in a pool: a start sees one at most."""
 
+LEAST = 3_000
+"""Tokens of a pool, so that answers are not all beginnings."""
+
 STEGO, DUTY10, WARM, FOUR_BITS = "stego", "duty10", "warm", "four_bits"
 
 SERVINGS: Mapping[str, Serving] = {
@@ -88,7 +91,7 @@ def pool_of(engine: str, cheat: str) -> Pool:
         engine=INT4 if cheat == FOUR_BITS else engine,
         batch=32 if engine == EXACT else 24,
         # A quarter more, so that a start that is caught late is still seen.
-        tokens=BUCKETS * longest * 5 // 4,
+        tokens=max(LEAST, BUCKETS * longest * 5 // 4),
         serving=SERVINGS[cheat],
         temperatures=(1.0,) if cheat == WARM else (0.7, 1.0),
     )
