@@ -155,11 +155,11 @@ class Served:
 
 def world(folder: Path) -> Served:
     """A model and no record yet."""
-    write_folder(folder / "model", SHAPE, change=_less_sure)
+    write_folder(folder / "model", SHAPE, change=less_sure)
     return Served(folder)
 
 
-def _less_sure(tensors: dict[str, NDArray[Any]]) -> None:
+def less_sure(tensors: dict[str, NDArray[Any]]) -> None:
     """Smaller logits: some 4 bits of entropy a token, so that noise decides."""
     tensors["embed.scale"] = (tensors["embed.scale"] * np.float32(0.2)).astype(np.float32)
 

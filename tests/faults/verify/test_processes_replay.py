@@ -145,7 +145,7 @@ def test_a_model_that_cannot_be_opened_is_an_error_and_not_a_result(tmp_path: Pa
         pass
 
 
-def test_a_verification_killed_again_and_again_ends_with_one_result_an_answer(served: Served):
+def test_a_killed_verification_goes_on_to_one_result_an_answer(served: Served):
     def live(lives: int) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join(str(p) for p in (HERE.parents[1] / "simulators",))
         return subprocess.run(
@@ -157,9 +157,8 @@ def test_a_verification_killed_again_and_again_ends_with_one_result_an_answer(se
             timeout=120,
         )
 
-    for lives in (5, 6):
-        killed = live(lives)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = live(5)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     last = live(ANSWERS)
     assert last.returncode == 0, last.stderr
     assert last.stdout.splitlines()[-1] == f"done {ANSWERS} {8 * ANSWERS} 0 98"
