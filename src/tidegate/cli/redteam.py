@@ -73,6 +73,9 @@ def run(
             help="Honest tokens served first; fewer are quicker and carry less.",
         ),
     ] = None,
+    brief: Annotated[
+        bool, typer.Option("--brief", help="A third of the traffic, as tests run it.")
+    ] = False,
     rate: Annotated[
         str, typer.Option(help="The share of tokens whose answers are verified, such as 1/20.")
     ] = "1",
@@ -93,8 +96,9 @@ def run(
         found = campaign.run(
             worlds_of(model, world, progress),
             attacks=attack,
-            calibration_tokens=calibration_tokens or campaign.CALIBRATION_TOKENS,
+            calibration_tokens=calibration_tokens,
             rate=_share(rate),
+            brief=brief,
             progress=progress,
         )
     if sarif is not None:

@@ -26,6 +26,9 @@ from tidegate.verify.bounds_laws import admissible_bits_bound
 CALIBRATION_TOKENS = 80_000
 """Honest tokens: the held-out half has to carry a claim of 0.01% (29,956 without an exception)."""
 
+BRIEF_TOKENS = 8_000
+"""Honest tokens of a brief campaign; it claims 0.2%."""
+
 _GRIND_BITS, _GRIND_MOST, _GRIND_CLIENTS = 3, 32, 12
 
 
@@ -55,8 +58,9 @@ def run(
     worlds: Sequence[World],
     *,
     attacks: Iterable[str] | None = None,
-    calibration_tokens: int = CALIBRATION_TOKENS,
+    calibration_tokens: int | None = None,
     rate: Fraction = Fraction(1),
+    brief: bool = False,
     progress: Progress = no_progress,
 ) -> CampaignResult:
     """Run a campaign.
@@ -64,8 +68,9 @@ def run(
     Args:
         worlds: what to attack, such as `worlds.markov("bf16")`.
         attacks: names of `names()`; all by default.
-        calibration_tokens: honest tokens served before; fewer cannot carry the worlds' claims.
+        calibration_tokens: honest tokens served before; with fewer, claims are weaker.
         rate: the share of tokens whose answers are verified.
+        brief: a third of the traffic, and a tenth of the calibration where it is not given.
         progress: told what is running.
 
     Raises:
@@ -75,6 +80,8 @@ def run(
     chosen = tuple(attacks) if attacks is not None else names()
     if unknown := sorted(set(chosen) - set(names())):
         raise ConfigError(f"there is no attack {unknown[0]!r}; choose of {', '.join(names())}")
+    if calibration_tokens is None:
+        calibration_tokens = BRIEF_TOKENS if brief else CALIBRATION_TOKENS
     results: list[Result] = []
     for world in worlds:
         through_tokens = [attack for attack in ATTACKS if attack.name in chosen]
@@ -82,7 +89,7 @@ def run(
             standard = standard_of(world, calibration_tokens, progress)
             for done, attack in enumerate(through_tokens):
                 progress(f"{world.name}: attacks", done, len(through_tokens))
-                results.append(_through_tokens(world, standard, attack, rate))
+                results.append(_through_tokens(world, standard, attack, rate, brief))
             progress(f"{world.name}: attacks", len(through_tokens), len(through_tokens))
             if "grinding" in chosen:
                 results.append(_grinding(world, standard))
@@ -91,12 +98,14 @@ def run(
     return CampaignResult(tuple(results))
 
 
-def _through_tokens(world: World, standard: Standard, attack: Attack, rate: Fraction) -> Result:
+def _through_tokens(
+    world: World, standard: Standard, attack: Attack, rate: Fraction, brief: bool
+) -> Result:
     outer = Outer(world.owned(), f"{world.name} {attack.name}")
     sender, receiver = attack.make(world, standard), receiver_of(attack, world, standard)
     model, ear = attack.model(world)(), world.owned()
     ask = world.random_prompts if attack.random else world.prompts
-    for _ in range(attack.batches):
+    for _ in range(max(1, attack.batches // 3) if brief else attack.batches):
         first = 100_000 + len(outer.jobs)  # prompts that calibration did not see
         jobs = [
             outer.ask(ask(first + place), attack.params, STREAM_TOKENS)

@@ -14,7 +14,6 @@ from tidegate.redteam.results import CampaignResult, Result
 from tidegate.redteam.worlds import markov
 from tidegate.verify.scores_rows import F32Array
 
-CALIBRATION = 8_000
 DECODED = ("full_stego", "duty_10", "admissible", "shaped", "edge", "colluding", "colluding_cold")
 """Attacks whose receiver decodes an arithmetic code: all but the last bits of an answer arrive."""
 
@@ -22,13 +21,13 @@ DECODED = ("full_stego", "duty_10", "admissible", "shaped", "edge", "colluding",
 @pytest.fixture(scope="module")
 def rounded() -> CampaignResult:
     """All of it, between machines that differ as bfloat16 and float32 do."""
-    return campaign.run([markov("bf16")], calibration_tokens=CALIBRATION)
+    return campaign.run([markov("bf16")], brief=True)
 
 
 @pytest.fixture(scope="module")
 def exact() -> CampaignResult:
     chosen = ("full_stego", "duty_10", "shaped", "noise_matching", "hot", "wrong_seed", "four_bit")
-    return campaign.run([markov("exact")], attacks=chosen)
+    return campaign.run([markov("exact")], attacks=chosen, brief=True)
 
 
 def one(found: CampaignResult, attack: str) -> Result:
@@ -104,7 +103,7 @@ def test_a_verifier_who_sees_nothing_is_shown_to_be_one() -> None:
                 yield logits_TV
 
     world = replace(markov("exact"), replay=Blind())
-    found = campaign.run([world], attacks=["full_stego"])
+    found = campaign.run([world], attacks=["full_stego"], brief=True)
     assert not found.holds
     assert found.above_bound == 1
     assert one(found, "full_stego").caught_by is None
