@@ -20,6 +20,7 @@ from tidegate.bench.figures import Figure, at_most, report
 from tidegate.models import mixture, ngram, tokenizer
 from tidegate.models.cache import Progress, no_progress
 from tidegate.models.cpu import quick_dtype
+from tidegate.models.load import load_strong
 from tidegate.models.port import Model, ModelInfo
 from tidegate.models.prepared import Dtype, prepare
 
@@ -57,7 +58,8 @@ def measure(
 ) -> dict[str, Figure]:
     """All figures; `limit` takes fewer prompts. Raises ModelError or IntegrityError.
 
-    The float models run in `dtype`, by default in what this processor is quick at.
+    The strong model runs on the exact engine, the cut one in `dtype`, by default in what this
+    processor is quick at.
     """
     # Imported here: torch takes seconds to load, and whoever asks for help does not need it.
     from tidegate.models.transformers_torch import load
@@ -71,7 +73,7 @@ def measure(
         CUT: load(folder, dtype=dtype, threads=threads, skip_layers=CUT_LAYERS),
     }
     tallies = coding.run(
-        load(folder, dtype=dtype, threads=threads),
+        load_strong("exact:smollm2", threads=threads, progress=progress),
         weak,
         tokenizer.load(folder),
         held_out()[:limit],
