@@ -48,7 +48,7 @@ class PullPolicy:
     times as long. `lead`: how much work the inner half is given ahead, so that it is not idle for
     the link's round trip; after a pull that is not answered yet at most `ahead` steps. New streams
     wait for that work. `sure`: how many deviations below what is expected inside a pull stays, and
-    `sure_slow` where steps are so slow that what it leaves behind waits for longer than `delay`.
+    `sure_slow` where that is more than a step brings and waits for longer than `delay`.
     `window`: steps granted and not yet decoded, at most.
     """
 
@@ -233,7 +233,10 @@ class Forecast:
         policy = self.policy
         deviation = math.sqrt(self._variance * self._unsure)
         step_time = self._work.step_time
-        sure = policy.sure_slow if _LEFT_STEPS * step_time > policy.delay else policy.sure
+        slow = _LEFT_STEPS * step_time > policy.delay
+        # Where a step brings more than stays inside, the next one pushes it out soon enough.
+        much = 2.0 * deviation > self._mean * self._speaking
+        sure = policy.sure_slow if slow and much else policy.sure
         surely = self._bits - sure * deviation
         size = max((s for s in policy.sizes if 8 * s <= surely), default=0)
         if size:

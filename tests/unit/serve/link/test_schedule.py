@@ -46,13 +46,24 @@ def test_where_steps_are_slow_less_is_left_for_the_next_pull() -> None:
         forecast = Forecast(POLICY, steps_of(seconds))
         for bits in (1.0, 5.0) * 100:
             forecast.learned(bits)
-        for step in range(3):
-            forecast.granted(step, speaking=8, firsts=0)
+        for step in range(12):
+            forecast.granted(step, speaking=4, firsts=0)
         pulled.append(0)
         while (size := forecast.next_pull(stalled=False)) is not None:
             forecast.pulled(size)
             pulled[-1] += size
     assert pulled[0] < pulled[1]
+
+
+def test_where_the_next_step_pushes_out_what_is_left_slow_steps_cost_no_bits() -> None:
+    for seconds in (0.001, 1.0):
+        forecast = Forecast(POLICY, steps_of(seconds))
+        for bits in (1.0, 5.0) * 100:
+            forecast.learned(bits)
+        forecast.granted(0, speaking=32, firsts=0)
+        while (size := forecast.next_pull(stalled=False)) is not None:
+            forecast.pulled(size)
+        assert forecast.bits > 2 * 2.0 * 32**0.5 - 1
 
 
 def test_a_single_streams_first_token_is_pulled_at_once() -> None:
