@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +17,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tidegate.bench import peak_memory
 from tidegate.bench.figures import Figure, at_most, report
 from tidegate.ledger import Signer
 from tidegate.models.cache import Progress, no_progress
@@ -43,16 +42,6 @@ from tidegate.sampling.params import SamplingParams
 
 _PROMPT = 32
 
-# The kernel counts a process's memory from where it was started; what a parent holds is left out.
-_VERIFYING = """
-import atexit, pathlib, re, sys
-def told():
-    status = pathlib.Path("/proc/self/status").read_text()
-    print(re.search("VmHWM: *\\t *([0-9]+)", status)[1], file=sys.stderr)
-atexit.register(told)
-from tidegate.cli.main import main
-main()
-"""
 _SMALL = Shape(
     family="qwen2",
     vocab_size=96,
@@ -275,12 +264,11 @@ def verifier_bytes(bench: Bench, case: Case) -> int:
         (folder / statement_name).write_bytes(encode(produced.statement))
         keyfile.write(folder / key_name, bench.raw_key)
         (folder / signer_name).write_text(bench.signer.verifier.encode())
-        command = [sys.executable, "-c", _VERIFYING, "prove", "verify", "proof", "--json"]
-        command += ["--statement", statement_name, "--key", key_name, "--signer", signer_name]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        raise UnverifiableError(f"the verifier's process refused an honest proof: {done.stderr}")
-    return 1024 * int(done.stderr.strip().splitlines()[-1])
+        words = ["--statement", statement_name, "--key", key_name, "--signer", signer_name]
+        done = peak_memory.run("prove", "verify", "proof", "--json", *words, cwd=folder)
+    if done.status or done.peak is None:
+        raise UnverifiableError(f"the verifier's process refused an honest proof: {done.errors}")
+    return done.peak
 
 
 def figures(

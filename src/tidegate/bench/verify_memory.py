@@ -6,8 +6,6 @@ command then verifies in a process of its own: every answer is re-executed, and 
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tokenizers import Tokenizer as Backend
 from tokenizers import models as backends
 
+from tidegate.bench import peak_memory
 from tidegate.bench.figures import Figure, at_most, report
 from tidegate.bench.verify_answers import Job, generate
 from tidegate.bench.verify_work import Answer
@@ -33,10 +32,13 @@ from tidegate.models.exact.parameters import expected
 from tidegate.models.exact.seeded import tensors_of
 from tidegate.models.exact.shape import Shape
 from tidegate.models.tokenizer import FileTokenizer
-from tidegate.record.entries import Begin, Does, End, Prefill, Reason, Stack, Tokens
-from tidegate.record.private import Private, pack
+from tidegate.record.entries import Does, End, Prefill, Reason, Stack, Tokens
+from tidegate.record.private import Clear
+from tidegate.sampling.finish import Limits
 from tidegate.sampling.params import SamplingParams
-from tidegate.sampling.seed import SeedService, commitment, prompt_digest, sub_seed
+from tidegate.sampling.seed import SeedService, sub_seed
+from tidegate.serve import jobs
+from tidegate.serve.outer.recorder import beginning
 from tidegate.verify.record_lines import NoteLine, parse_line, pieces
 from tidegate.verify.record_store_files import FileSource, FileStore
 from tidegate.verify.record_writer import Writer
@@ -68,17 +70,6 @@ STREAMS: Final = 64
 PARAMS: Final = SamplingParams(temperature=1.0)
 SEEDS: Final = SeedService(b"tidegate bench verify: in public")
 SIGNER: Final = Signer("bench.example/record", Ed25519PrivateKey.from_private_bytes(bytes(32)))
-
-# The kernel counts a process's memory from where it was started; what a parent holds is left out.
-_VERIFYING = """
-import atexit, pathlib, re, sys
-def told():
-    status = pathlib.Path("/proc/self/status").read_text()
-    print(re.search("VmHWM: *\\t *([0-9]+)", status)[1], file=sys.stderr)
-atexit.register(told)
-from tidegate.cli.main import main
-main()
-"""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -174,7 +165,7 @@ def write_record(log: Path, folder: Path, tokens: int, progress: Progress) -> No
     made = number = 0
     while made < tokens:
         progress("write a record", made, tokens)
-        originals = [_seed(number + n) for n in range(STREAMS)]
+        originals = [jobs.seed_of(_asked(number + n), SEEDS) for n in range(STREAMS)]
         todo = [
             Job(
                 prompt=str(number + n),
@@ -196,17 +187,15 @@ def verify(folder: Path, log: Path, *options: str) -> Verified:
     key, kept = folder / "record.pub", folder / "kept"
     key.write_text(SIGNER.verifier.encode())
     kept.write_text(_last_note(log))
-    command = [sys.executable, "-c", _VERIFYING, "verify", "log", str(log), "--key", str(key)]
-    command += ["--model", f"exact:{folder / 'model'}", "--kept", str(kept), "--threads", "1"]
-    command += ["--json", *options]
-    done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603
-    told = done.stderr.decode().strip().splitlines()
+    words = ["--key", str(key), "--model", f"exact:{folder / 'model'}", "--kept", str(kept)]
+    done = peak_memory.run("verify", "log", str(log), *words, "--threads", "1", "--json", *options)
     try:
-        return Verified(
-            msgspec.json.decode(done.stdout, type=Told), 1024 * int(told[-1]), done.returncode
-        )
-    except (msgspec.DecodeError, ValueError, IndexError) as error:
-        raise RecordError(f"`tidegate verify` failed: {' '.join(told[-3:])}") from error
+        told = msgspec.json.decode(done.output, type=Told)
+    except msgspec.DecodeError as error:
+        raise RecordError(f"`tidegate verify` failed: {done.errors}") from error
+    if done.peak is None:
+        raise RecordError(f"`tidegate verify` was killed: {done.errors}")
+    return Verified(told, done.peak, done.status)
 
 
 def _resumed(folder: Path, log: Path, results: Path) -> int:
@@ -228,7 +217,8 @@ def _resumed(folder: Path, log: Path, results: Path) -> int:
 def _record(writer: Writer, answers: dict[int, Answer], seeds: Sequence[bytes], first: int) -> None:
     """All of one round: beginnings, tokens and ends, each kind written together."""
     begun = writer.append(
-        _begin(number, answers[number], seeds[number - first]) for number in answers
+        beginning(_asked(number, len(answer.output_ids)), seeds[number - first], Clear())
+        for number, answer in answers.items()
     )
     does: list[Does] = []
     for response, answer in zip(begun, answers.values(), strict=True):
@@ -248,26 +238,6 @@ def _said(response: int, answer: Answer) -> Iterator[Does]:
     yield End(response, Reason.LENGTH, "", len(ids), 0)
 
 
-def _begin(number: int, answer: Answer, seed: bytes) -> Begin:
-    return Begin(
-        request=f"r{number}",
-        choice=0,
-        attempt=0,
-        principal="bench",
-        lora="",
-        params=PARAMS.canonical().hex(),
-        max_tokens=len(answer.output_ids),
-        ignore_eos=False,
-        candidates=1,
-        reasons=False,
-        recalls=False,
-        seed=commitment(seed).hex(),
-        prompt_tokens=len(answer.prompt_ids),
-        key="",
-        private=pack(Private(seed, answer.prompt_ids, (), None)),
-    )
-
-
 def _stack(model: ExactModel, words: FileTokenizer) -> Stack:
     return Stack(
         model=model.fingerprint,
@@ -284,14 +254,14 @@ def _prompt(number: int) -> tuple[int, ...]:
     return tuple(1 + (7 * number + 3 * place) % (SMALL.vocab_size - 1) for place in range(8))
 
 
-def _seed(number: int) -> bytes:
-    return SEEDS.derive(
+def _asked(number: int, max_tokens: int = ANSWER) -> jobs.Job:
+    return jobs.Job(
         request_id=f"r{number}",
-        prompt_hash=prompt_digest(_prompt(number)),
-        params=PARAMS,
-        attempt=0,
-        user_seed=None,
         choice=0,
+        principal="bench",
+        prompt_ids=_prompt(number),
+        params=PARAMS,
+        limits=Limits(max_tokens=max_tokens),
     )
 
 

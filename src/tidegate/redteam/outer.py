@@ -16,12 +16,14 @@ from tidegate.clock import ManualClock
 from tidegate.errors import RecordError
 from tidegate.ledger.note import Signer
 from tidegate.models.port import Model
-from tidegate.record.entries import Begin, Does, End, Reason, Stack, Tokens
-from tidegate.record.private import Clear, Private, binding, pack
+from tidegate.record.entries import Does, End, Reason, Stack, Tokens
+from tidegate.record.private import Clear
 from tidegate.sampling.finish import Limits, Progress, Rules, decide
 from tidegate.sampling.params import SamplingParams
-from tidegate.sampling.seed import SeedService, commitment, prompt_digest, sub_seed
+from tidegate.sampling.seed import SeedService, sub_seed
+from tidegate.serve import jobs
 from tidegate.serve.outer.attempts import Attempts
+from tidegate.serve.outer.recorder import beginning
 from tidegate.verify.record_store_memory import MemoryStore
 from tidegate.verify.record_writer import Writer
 
@@ -95,37 +97,20 @@ class Outer:
         prompt = tuple(prompt)
         index = len(self.jobs)
         request = named(f"request {self._run} {index}").hex()[:24]
-        attempt = self._attempts.count(principal, [prompt], params, user_seed)
-        seed = self.seeds.derive(
-            request_id=request,
-            prompt_hash=prompt_digest(prompt),
-            params=params,
-            attempt=attempt,
-            user_seed=user_seed,
-            choice=0,
-        )
-        committed = commitment(seed).hex()
-        begin = Begin(
-            request=request,
-            choice=0,
-            attempt=attempt,
-            principal=principal,
-            lora="",
-            params=params.canonical().hex(),
-            max_tokens=max_tokens,
-            ignore_eos=False,
-            candidates=1,
-            reasons=False,
-            recalls=False,
-            seed=committed,
-            prompt_tokens=len(prompt),
-            key="",
-            private=Clear().seal(
-                pack(Private(seed, prompt, (), user_seed)), binding(request, 0, attempt, committed)
-            ),
-        )
-        number = self._write(begin)
         limits = Limits(max_tokens=max_tokens)
+        attempt = self._attempts.count(principal, [prompt], params, user_seed)
+        asked = jobs.Job(
+            request_id=request,
+            choice=0,
+            principal=principal,
+            prompt_ids=prompt,
+            params=params,
+            limits=limits,
+            user_seed=user_seed,
+            attempt=attempt,
+        )
+        seed = jobs.seed_of(asked, self.seeds)
+        number = self._write(beginning(asked, seed, Clear()))
         drawn_from = sub_seed(seed, "candidate", 0)
         job = Job(index, number, principal, prompt, params, drawn_from, limits, attempt)
         self.jobs.append(job)

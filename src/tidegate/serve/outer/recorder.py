@@ -73,7 +73,8 @@ class RecordedEngine:
         Raises:
             RecordError: the answer cannot be recorded; what was not handed on did not leave.
         """
-        number = await self._log.begin(self._beginning(job))
+        begin = beginning(job, seed_of(job, self._seeds), self._seal, self._lora)
+        number = await self._log.begin(begin)
         reason, code = Reason.CANCELLED, ""
         open_still = True
         try:
@@ -100,28 +101,29 @@ class RecordedEngine:
             if open_still:
                 self._log.leave(number, reason, code)
 
-    def _beginning(self, job: Job) -> Begin:
-        seed = seed_of(job, self._seeds)
-        committed = commitment(seed).hex()
-        plain = pack(Private(seed, job.prompt_ids, job.limits.stop, job.user_seed))
-        bound = binding(job.request_id, job.choice, job.attempt, committed)
-        return Begin(
-            request=job.request_id,
-            choice=job.choice,
-            attempt=job.attempt,
-            principal=job.principal,
-            lora=self._lora,
-            params=job.params.canonical().hex(),
-            max_tokens=job.limits.max_tokens,
-            ignore_eos=job.limits.ignore_eos,
-            candidates=job.candidates,
-            reasons=job.reasoning,
-            recalls=job.reasoning_ref is not None,
-            seed=committed,
-            prompt_tokens=len(job.prompt_ids),
-            key=self._seal.key,
-            private=self._seal.seal(plain, bound),
-        )
+
+def beginning(job: Job, seed: bytes, seal: Seal, lora: str = "") -> Begin:
+    """The entry that a job begins with; `seed` is what its answer is drawn with."""
+    committed = commitment(seed).hex()
+    plain = pack(Private(seed, job.prompt_ids, job.limits.stop, job.user_seed))
+    bound = binding(job.request_id, job.choice, job.attempt, committed)
+    return Begin(
+        request=job.request_id,
+        choice=job.choice,
+        attempt=job.attempt,
+        principal=job.principal,
+        lora=lora,
+        params=job.params.canonical().hex(),
+        max_tokens=job.limits.max_tokens,
+        ignore_eos=job.limits.ignore_eos,
+        candidates=job.candidates,
+        reasons=job.reasoning,
+        recalls=job.reasoning_ref is not None,
+        seed=committed,
+        prompt_tokens=len(job.prompt_ids),
+        key=seal.key,
+        private=seal.seal(plain, bound),
+    )
 
 
 def _said(
