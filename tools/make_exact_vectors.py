@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from vector_files import lines
 
 from tidegate.models.exact.cases import CASES, Case, hash_of, step_by_step
 from tidegate.models.exact.model import ExactModel
@@ -337,18 +338,6 @@ def exact_file() -> ExactFile:
         attend_cases(),
         [model_case(case) for case in CASES],
     )
-
-
-def lines(file: Struct) -> bytes:
-    """JSON with one case a line."""
-    groups = []
-    for name, group in msgspec.to_builtins(file).items():
-        if isinstance(group, list):
-            body = ",\n    ".join(msgspec.json.encode(case).decode() for case in group)
-            groups.append(f'  "{name}": [\n    {body}\n  ]')
-        else:
-            groups.append(f'  "{name}": {msgspec.json.encode(group).decode()}')
-    return ("{\n" + ",\n".join(groups) + "\n}\n").encode()
 
 
 def build() -> dict[str, bytes]:

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from vector_files import lines
 
 from tidegate.ledger import Signer
 from tidegate.models.exact import format as exact_format
@@ -340,18 +341,6 @@ def prove_file() -> ProveFile:
         ],
         traces=[_trace("39 positions in two blocks; the first 19 have no logits", long)],
     )
-
-
-def lines(file: ProveFile) -> bytes:
-    """JSON with one case a line."""
-    groups = []
-    for name, group in msgspec.to_builtins(file).items():
-        if isinstance(group, list):
-            body = ",\n    ".join(msgspec.json.encode(case).decode() for case in group)
-            groups.append(f'  "{name}": [\n    {body}\n  ]')
-        else:
-            groups.append(f'  "{name}": {msgspec.json.encode(group).decode()}')
-    return ("{\n" + ",\n".join(groups) + "\n}\n").encode()
 
 
 def schema() -> bytes:

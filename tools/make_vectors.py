@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+from vector_files import lines
 
 from tidegate.coding.candidates import Candidates
 from tidegate.coding.range_coder import RangeDecoder, RangeEncoder
@@ -447,18 +448,6 @@ def schema() -> bytes:
         "$defs": definitions,
     }
     return msgspec.json.format(msgspec.json.encode(whole, order="sorted"), indent=2) + b"\n"
-
-
-def lines(file: Struct) -> bytes:
-    """JSON with one case a line."""
-    groups = []
-    for name, group in msgspec.to_builtins(file).items():
-        if isinstance(group, list):
-            body = ",\n    ".join(msgspec.json.encode(case).decode() for case in group)
-            groups.append(f'  "{name}": [\n    {body}\n  ]')
-        else:
-            groups.append(f'  "{name}": {msgspec.json.encode(group).decode()}')
-    return ("{\n" + ",\n".join(groups) + "\n}\n").encode()
 
 
 def build() -> dict[str, bytes]:

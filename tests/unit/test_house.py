@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import ast
 import fnmatch
-import importlib.util
 import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
+import help_blocks
 import pytest
+import zone_table
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "tidegate"
 MAX_LINES = 400
 WRITTEN = {".py", ".c", ".h"}
 TEXT = WRITTEN | {".md", ".toml", ".json", ".jsonl", ".yaml", ".yml", ".html", ".lock", ".service"}
-
-
-def _tool(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
-    return module
-
-
-zone_table = _tool("zone_table")
-help_blocks = _tool("help_blocks")
 
 
 def _files(*suffixes: str) -> Iterator[Path]:
@@ -83,9 +69,6 @@ def test_no_file_names_a_place_on_somebodys_machine() -> None:
     assert named == []
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("tidegate.serve.outer") is None, reason="no outer half yet"
-)
 def test_the_outer_half_starts_without_the_strong_models_code() -> None:
     program = "import sys, tidegate.serve.outer; print(*sys.modules)"
     loaded = subprocess.run(

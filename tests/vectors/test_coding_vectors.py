@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
+import make_vectors as tool
 import msgspec
 import numpy as np
 import pytest
@@ -16,12 +14,6 @@ from tidegate.coding.reference import decode_frames
 from tidegate.coding.upload import ABORT, UploadDecoder, UploadEncoder
 from tidegate.errors import EngineError, LinkError, NonCanonicalError
 from tidegate.sampling.gumbel import Noise
-
-ROOT = Path(__file__).parents[2]
-_spec = importlib.util.spec_from_file_location("make_vectors", ROOT / "tools" / "make_vectors.py")
-tool = importlib.util.module_from_spec(_spec)
-sys.modules["make_vectors"] = tool  # where msgspec looks up the names in annotations
-_spec.loader.exec_module(tool)
 
 FILES = {
     name: msgspec.json.decode((tool.VECTORS / f"{name}.json").read_bytes(), type=kind)

@@ -6,28 +6,18 @@ arithmetic at all: it shows that numpy's single operations are the roundings tha
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
+import make_exact_vectors as tool
 import msgspec
 import numpy as np
 import pytest
 
 from tidegate.models.exact.cases import CASES
 from tidegate.models.exact.ops import EXP2
-
-ROOT = Path(__file__).parents[2]
-_spec = importlib.util.spec_from_file_location(
-    "make_exact_vectors", ROOT / "tools" / "make_exact_vectors.py"
-)
-tool: Any = importlib.util.module_from_spec(_spec)
-sys.modules["make_exact_vectors"] = tool  # where msgspec looks up the names in annotations
-_spec.loader.exec_module(tool)
 
 FILE = msgspec.json.decode((tool.VECTORS / "exact.json").read_bytes(), type=tool.ExactFile)
 

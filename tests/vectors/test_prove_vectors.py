@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import sys
-from pathlib import Path
 
+import make_prove_vectors as tool
 import msgspec
 import numpy as np
 import pytest
@@ -15,14 +13,6 @@ from tidegate.ledger import Verifier
 from tidegate.prove import receipt
 from tidegate.prove.freivalds import Columns, combine, draw
 from tidegate.prove.statement import Statement, digests
-
-ROOT = Path(__file__).parents[2]
-_spec = importlib.util.spec_from_file_location(
-    "make_prove_vectors", ROOT / "tools" / "make_prove_vectors.py"
-)
-tool = importlib.util.module_from_spec(_spec)
-sys.modules["make_prove_vectors"] = tool  # where msgspec looks up the names in annotations
-_spec.loader.exec_module(tool)
 
 FILE = msgspec.json.decode((tool.VECTORS / "prove.json").read_bytes(), type=tool.ProveFile)
 

@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 
 from tidegate.bench.prompts import Prompt
@@ -114,9 +115,7 @@ def serve(
         answers = work.answers(
             pool.name,
             key,
-            lambda todo=todo: generate(  # type: ignore[misc]
-                model, todo, batch=pool.batch, tokens=size, serving=pool.serving
-            ),
+            partial(generate, model, todo, batch=pool.batch, tokens=size, serving=pool.serving),
         )
         blocks.append(Block(key, tuple(answers)))
         used[temperature] += len(answers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def replay_blocks(
         scores = work.scores(
             name,
             key,
-            lambda block=block: list(score(block.answers, replay)),  # type: ignore[misc]
+            partial(score, block.answers, replay),
         )
         found += [Scored(*pair) for pair in zip(block.answers, scores, strict=True)]
     progress(f"replay, {name}", len(blocks), len(blocks))

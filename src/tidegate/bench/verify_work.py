@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class Work:
         return made
 
     def scores(
-        self, name: str, key: object, make: Callable[[], list[TokenScores]]
+        self, name: str, key: object, make: Callable[[], Iterable[TokenScores]]
     ) -> list[TokenScores]:
         """The scores of `name`, one of each answer, made now unless they are there."""
         path = self._path(f"scores-{name}", key, "npz")
@@ -67,7 +67,7 @@ class Work:
             ends = np.cumsum(arrays["lengths"])[:-1]
             columns = [np.split(arrays[field], ends, axis=-1) for field in _FIELDS]
             return [TokenScores(*row) for row in zip(*columns, strict=True)]
-        made = make()
+        made = list(make())
         temporary = path.with_suffix(".making")
         joined = joined_scores(made)
         with temporary.open("wb") as handle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ from tidegate.bench.figures import Result
 from tidegate.cli import parts
 from tidegate.cli.progress import bars
 from tidegate.config import Models
+from tidegate.errors import ConfigError
 from tidegate.models.cache import Progress
 from tidegate.models.port import Model
 
@@ -36,6 +37,17 @@ Prompts = Annotated[
     Path | None,
     typer.Option(help="A JSON-lines file of prompts; by default the packaged sample."),
 ]
+
+Only = Annotated[list[str] | None, typer.Option(help="Run this part alone; may be repeated.")]
+
+
+def chosen_of(only: Sequence[str] | None, parts: Iterable[str]) -> Sequence[str]:
+    """The parts asked for, or all. Raises ConfigError for one that there is not."""
+    known = list(parts)
+    for name in only or ():
+        if name not in known:
+            raise ConfigError(f"there is no part {name!r}; choose of {', '.join(known)}")
+    return only or known
 
 
 @app.command()

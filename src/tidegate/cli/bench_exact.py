@@ -9,15 +9,12 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from tidegate.bench.figures import Figure, Result
 from tidegate.bench.prompts import Prompt, beside_or_packaged, read
-from tidegate.cli.bench import AsJson, Prompts, finish
+from tidegate.cli.bench import AsJson, Only, Prompts, chosen_of, finish
 from tidegate.cli.progress import bars
-from tidegate.errors import ConfigError, ModelError
+from tidegate.errors import ModelError
 from tidegate.models.cache import Progress
 from tidegate.models.port import Model
 
@@ -39,10 +36,7 @@ Part = Callable[[Path | None, Progress], dict[str, Figure]]
 
 def exact(
     as_json: AsJson = False,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="Run this part alone; may be repeated."),
-    ] = None,
+    only: Only = None,
     prompts: Prompts = None,
 ) -> None:
     """The integer-exact engine: equal bits, accuracy, speed, proofs; beside torch and llama.cpp.
@@ -51,9 +45,7 @@ def exact(
     speed (tokens a second against bf16), proof (what it costs to check without the weights),
     student (bits a token with the packaged student outside).
     """
-    chosen = only or list(PARTS)
-    if unknown := sorted(set(chosen) - PARTS.keys()):
-        raise ConfigError(f"there is no part {unknown[0]!r}; choose of {', '.join(PARTS)}")
+    chosen = chosen_of(only, PARTS)
     figures: dict[str, Figure] = {}
     with bars() as progress:
         for name in chosen:

@@ -12,9 +12,8 @@ import typer
 
 from tidegate.bench.figures import Figure, Result, machine
 from tidegate.bench.prompts import read
-from tidegate.cli.bench import AsJson, Prompts, finish
+from tidegate.cli.bench import AsJson, Only, Prompts, chosen_of, finish
 from tidegate.cli.progress import bars
-from tidegate.errors import ConfigError
 from tidegate.models.cache import Progress
 
 if TYPE_CHECKING:
@@ -48,10 +47,7 @@ Part = Callable[[Asked], dict[str, Figure]]
 
 def verify(
     as_json: AsJson = False,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="Run this part alone; may be repeated."),
-    ] = None,
+    only: Only = None,
     prompts: Prompts = None,
     work: Annotated[
         Path,
@@ -70,9 +66,7 @@ def verify(
     until a cheat is caught), memory (against the length of the record), speed (verifying over
     generating). All together about an hour on two cores.
     """
-    chosen = only or list(PARTS)
-    if unknown := sorted(set(chosen) - PARTS.keys()):
-        raise ConfigError(f"there is no part {unknown[0]!r}; choose of {', '.join(PARTS)}")
+    chosen = chosen_of(only, PARTS)
     figures: dict[str, Figure] = {}
     with bars() as progress:
         asked = Asked(

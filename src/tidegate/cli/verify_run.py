@@ -113,7 +113,8 @@ def verify(asked: Asked, tell: Callable[[Found], None] = lambda _: None) -> Repo
     Raises:
         TidegateError: it could not be done at all; that is never a pass.
     """
-    if asked.gate is not None and policy_of(asked.sample, asked.by).rate != 1:
+    policy = policy_of(asked.sample, asked.by)
+    if asked.gate is not None and policy.rate != 1:
         raise ConfigError("--gate verifies every answer; leave --sample out")
     key = record_key(asked.key)
     kept, opener, seeds = (
@@ -121,7 +122,6 @@ def verify(asked: Asked, tell: Callable[[Found], None] = lambda _: None) -> Repo
         opener_of(asked.verifier_key),
         seeds_of(asked.seed_key),
     )
-    policy = policy_of(asked.sample, asked.by)
     profile = None if asked.profile is None else NoiseProfile.decode(asked.profile.read_bytes())
     with ExitStack() as stack:
         progress = stack.enter_context(bars())

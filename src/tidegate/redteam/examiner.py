@@ -36,7 +36,7 @@ from tidegate.verify.record_response import Response
 from tidegate.verify.replay_answer import Task
 from tidegate.verify.replay_findings import Found
 from tidegate.verify.replay_task import task_of
-from tidegate.verify.scores import DANGEROUS, SUSPICIOUS, score_tokens, tiers
+from tidegate.verify.scores import DANGEROUS, TokenScores, score_tokens, tiers
 from tidegate.verify.scores_margins import Scoring
 from tidegate.verify.scores_rows import Draws, F64Array
 from tidegate.verify.selection import Policy, epoch_key, selected, subject_of
@@ -225,15 +225,7 @@ def honest_answers(
     scored = []
     read, _ = tasks(outer, vocab_size)
     for _, task in read:
-        (logits_TV,) = replay.logits([(task.prompt, task.tokens)])
-        scores = score_tokens(
-            logits_TV,
-            task.tokens,
-            SamplingParams.from_canonical(task.params),
-            Draws.along(task.seed, len(task.tokens)),
-            scoring=Scoring(margins=margins),
-            prompt_ids=task.prompt,
-        )
+        scores = _scored(task, replay, Scoring(margins=margins))
         scored.append(HonestAnswer(str(task.response), np.array(task.tokens), scores))
     return scored
 
@@ -267,17 +259,22 @@ def examine(outer: Outer, replay: Forced, standard: Standard, rate: Fraction) ->
     return Reading(tuple(judged), tuple(wrong))
 
 
-def _judged(task: Task, replay: Forced, standard: Standard, index: int, failed: bool) -> Judged:
+def _scored(task: Task, replay: Forced, scoring: Scoring) -> TokenScores:
     (logits_TV,) = replay.logits([(task.prompt, task.tokens)])
     params = SamplingParams.from_canonical(task.params)
-    scores = score_tokens(
+    return score_tokens(
         logits_TV,
         task.tokens,
         params,
         Draws.along(task.seed, len(task.tokens)) if params.temperature else None,
-        scoring=Scoring(margins=(standard.margin,), sigma=standard.sigma),
+        scoring=scoring,
         prompt_ids=task.prompt,
     )
+
+
+def _judged(task: Task, replay: Forced, standard: Standard, index: int, failed: bool) -> Judged:
+    scoring = Scoring(margins=(standard.margin,), sigma=standard.sigma)
+    scores = _scored(task, replay, scoring)
     if standard.exact:
         other_T = scores.expected_T != np.array(task.tokens)
         tier_T = np.where(other_T, DANGEROUS, 0).astype(np.int8)
@@ -292,13 +289,6 @@ def _judged(task: Task, replay: Forced, standard: Standard, index: int, failed: 
         np.log2(np.maximum(scores.admissible_MT[0], 1)),
         surprisal(scores, standard.tolerance()),
     )
-
-
-def counts_of(tier_T: NDArray[np.int8]) -> Counts:
-    """Tokens by tier."""
-    suspicious = int(np.count_nonzero(tier_T == SUSPICIOUS))
-    dangerous = int(np.count_nonzero(tier_T == DANGEROUS))
-    return Counts(tier_T.size - suspicious - dangerous, suspicious, dangerous)
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,4 +333,4 @@ def _into(monitor: Monitor, standard: Standard, tier_T: NDArray[np.int8]) -> int
 
 
 def _batch(standard: Standard, tier_T: NDArray[np.int8]) -> Batch:
-    return Batch(replica="inner", principal="client", null=standard.null, counts=counts_of(tier_T))
+    return Batch(replica="inner", principal="client", null=standard.null, counts=Counts.of(tier_T))

@@ -24,7 +24,7 @@ from tidegate.sampling.finish import Limits, Progress, Rules, decide
 from tidegate.sampling.params import SamplingParams
 from tidegate.verify.bounds import Tolerance, surprisal
 from tidegate.verify.replay_findings import Found, ReplayKind, found
-from tidegate.verify.scores import DANGEROUS, SUSPICIOUS, TokenScores, score_tokens, tiers
+from tidegate.verify.scores import DANGEROUS, TokenScores, score_tokens, tiers
 from tidegate.verify.scores_margins import Scoring
 from tidegate.verify.scores_rows import Draws
 from tidegate.verify.sequential import Counts
@@ -186,9 +186,6 @@ def _added(
     )
     bins_N = np.searchsorted(EDGES, scores.margin_T[other_T])
     edges_E = np.bincount(bins_N, minlength=len(EDGES) + 1)
-    suspicious = int(np.count_nonzero(tier_T == SUSPICIOUS))
-    dangerous = int(np.count_nonzero(tier_T == DANGEROUS))
-    counts = Counts(len(served_T) - suspicious - dangerous, suspicious, dangerous)
     bits, cost = 0.0, checked.surprisal_bits
     if not exact:
         bits = float(np.log2(np.maximum(scores.admissible_MT[0], 1)).sum())
@@ -198,7 +195,7 @@ def _added(
         checked,
         tokens=checked.tokens + len(served_T),
         mismatches=checked.mismatches + int(np.count_nonzero(other_T)),
-        counts=checked.counts.plus(counts),
+        counts=checked.counts.plus(Counts.of(tier_T)),
         edges=tuple(int(a + b) for a, b in zip(checked.edges, edges_E, strict=True)),
         value_bits=checked.value_bits + bits,
         surprisal_bits=cost,

@@ -19,9 +19,11 @@ from functools import lru_cache
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from tidegate.errors import ConfigError
 from tidegate.verify.calibrate import Point
+from tidegate.verify.scores import DANGEROUS
 from tidegate.verify.scores_rows import F64Array
 
 FRACTIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.9)
@@ -60,6 +62,12 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     safe: int = 0
     suspicious: int = 0
     dangerous: int = 0
+
+    @classmethod
+    def of(cls, tier_T: NDArray[np.int8]) -> Counts:
+        """Counted from what `scores.tiers` gives."""
+        safe, suspicious, dangerous = np.bincount(tier_T, minlength=DANGEROUS + 1).tolist()
+        return cls(safe, suspicious, dangerous)
 
     @property
     def tokens(self) -> int:
