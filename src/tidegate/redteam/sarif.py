@@ -2,57 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
-
 import msgspec
 
 from tidegate import __version__
+from tidegate.record import sarif as envelope
 from tidegate.redteam.results import CampaignResult, Result
-
-SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def sarif(campaign: CampaignResult) -> bytes:
     """The campaign as a SARIF log of one run. Attacks that were held are results of kind `pass`, so
     that a log without failures still says what was tried."""
     rules = {result.attack: result.says for result in campaign.results}
-    places = {attack: place for place, attack in enumerate(rules)}
-    log = {
-        "$schema": SCHEMA,
-        "version": "2.1.0",
-        "runs": [
-            {
-                "tool": {
-                    "driver": {
-                        "name": "tidegate redteam",
-                        "version": __version__,
-                        "rules": [
-                            {"id": attack, "shortDescription": {"text": says}}
-                            for attack, says in rules.items()
-                        ],
-                    }
-                },
-                "invocations": [{"executionSuccessful": True}],
-                "results": [_result(result, places[result.attack]) for result in campaign.results],
-                "properties": {"holds": campaign.holds, "aboveBound": campaign.above_bound},
-            }
-        ],
-    }
-    return msgspec.json.format(msgspec.json.encode(log), indent=1)
+    return envelope.log(
+        tool="tidegate redteam",
+        version=__version__,
+        rules=[envelope.Rule(id=attack, text=says) for attack, says in rules.items()],
+        results=[_result(result) for result in campaign.results],
+        properties={"holds": campaign.holds, "aboveBound": campaign.above_bound},
+    )
 
 
-def _result(result: Result, rule: int) -> dict[str, Any]:
-    return {
-        "ruleId": result.attack,
-        "ruleIndex": rule,
-        "kind": "pass" if result.holds else "fail",
-        "level": "none" if result.holds else "error",
-        "message": {"text": sentence(result)},
-        "locations": [
-            {"logicalLocations": [{"fullyQualifiedName": f"{result.world}/{result.attack}"}]}
-        ],
-        "properties": msgspec.to_builtins(result),
-    }
+def _result(result: Result) -> envelope.Result:
+    return envelope.Result(
+        rule=result.attack,
+        kind="pass" if result.holds else "fail",
+        level="none" if result.holds else "error",
+        message=sentence(result),
+        place=f"{result.world}/{result.attack}",
+        properties=msgspec.to_builtins(result),
+    )
 
 
 def sentence(result: Result) -> str:

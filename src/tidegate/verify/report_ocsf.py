@@ -1,91 +1,57 @@
 """A verification's findings as OCSF 1.4 events of class 2004 (Detection Finding), a JSON array.
 
-https://schema.ocsf.io/1.4.0/classes/detection_finding. One event a finding, and one for the outcome
-itself, so that an array is never empty.
+One event a finding, and one for the outcome itself, so that an array is never empty.
 """
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Final
 
 import msgspec
 
+from tidegate.record.ocsf import Severity, detection
 from tidegate.units import Timestamp
 from tidegate.verify.replay_findings import Found
 from tidegate.verify.report import Report
 
-CLASS: Final = 2004
-_CATEGORY: Final = 2
-_CREATE: Final = 1
-_NEW: Final = 1
-_INFORMATIONAL, _MEDIUM, _HIGH = 1, 3, 4
-_SEVERITY: Final = {_INFORMATIONAL: "Informational", _MEDIUM: "Medium", _HIGH: "High"}
+_OUTCOMES: Final = {"pass": Severity.INFORMATIONAL, "fail": Severity.HIGH}
 
 
 def ocsf(report: Report, now: Timestamp) -> bytes:
     """The report as events that happened at `now` (seconds since the Unix epoch)."""
-    level = {"pass": _INFORMATIONAL, "fail": _HIGH}.get(report.outcome.outcome, _MEDIUM)
-    head = _event(
-        report, now, f"outcome: {report.outcome.outcome}", report.outcome.reason, level, None
-    )
-    events = [head]
-    events += [
-        _event(
-            report,
-            now,
-            finding.kind,
-            finding.reason,
-            _HIGH if finding.conclusive else _MEDIUM,
-            finding,
-        )
-        for finding in report.findings
-    ]
+    outcome = report.outcome
+    level = _OUTCOMES.get(outcome.outcome, Severity.MEDIUM)
+    events = [_event(report, now, f"outcome: {outcome.outcome}", outcome.reason, level)]
+    events += [_finding(report, now, finding) for finding in report.findings]
     return msgspec.json.format(msgspec.json.encode(events), indent=1)
 
 
+def _finding(report: Report, now: Timestamp, finding: Found) -> dict[str, Any]:
+    severity = Severity.HIGH if finding.conclusive else Severity.MEDIUM
+    event = _event(report, now, finding.kind, finding.reason, severity, finding)
+    places = (("entry", finding.entry), ("response", finding.response), ("token", finding.token))
+    event["confidence_id"] = 3 if finding.conclusive else 2
+    event["unmapped"] = {name: value for name, value in places if value is not None}
+    return event
+
+
 def _event(
-    report: Report, now: Timestamp, title: str, text: str, severity: int, finding: Found | None
+    report: Report,
+    now: Timestamp,
+    title: str,
+    text: str,
+    severity: Severity,
+    finding: Found | None = None,
 ) -> dict[str, Any]:
     where = "" if finding is None else finding.where()
-    # The same finding of the same record has one uid, so that a re-run updates and does not add.
-    said = f"{report.verified.record}\n{report.root}\n{title}\n{where}\n{text}"
-    event: dict[str, Any] = {
-        "activity_id": _CREATE,
-        "activity_name": "Create",
-        "category_uid": _CATEGORY,
-        "category_name": "Findings",
-        "class_uid": CLASS,
-        "class_name": "Detection Finding",
-        "type_uid": CLASS * 100 + _CREATE,
-        "time": int(now * 1000),
-        "severity_id": severity,
-        "severity": _SEVERITY[severity],
-        "status_id": _NEW,
-        "status": "New",
-        "message": text,
-        "metadata": {
-            "version": "1.4.0",
-            "product": {"name": "Tidegate", "vendor_name": "Tidegate", "version": report.version},
-        },
-        "finding_info": {
-            "uid": hashlib.sha256(said.encode()).hexdigest()[:32],
-            "title": title,
-            "desc": text,
-            "types": [title] if finding is not None else ["verification"],
-            "analytic": {"name": report.tool, "type_id": 1, "type": "Rule"},
-        },
-        "resources": [{"type": "record", "name": report.verified.record}],
-    }
-    if finding is not None:
-        event["confidence_id"] = 3 if finding.conclusive else 2
-        event["unmapped"] = {
-            name: value
-            for name, value in (
-                ("entry", finding.entry),
-                ("response", finding.response),
-                ("token", finding.token),
-            )
-            if value is not None
-        }
-    return event
+    return detection(
+        time=now,
+        severity=severity,
+        title=title,
+        text=text,
+        types=["verification" if finding is None else title],
+        analytic=report.tool,
+        version=report.version,
+        identity=f"{report.verified.record}\n{report.root}\n{title}\n{where}\n{text}",
+        resources=[{"type": "record", "name": report.verified.record}],
+    )

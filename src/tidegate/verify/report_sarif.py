@@ -6,15 +6,12 @@ logical location, since entries have numbers and no lines.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-
+from tidegate.record.sarif import Level, Result, Rule, log
 from tidegate.verify.record_findings import Kind
 from tidegate.verify.replay_findings import Found, ReplayKind
 from tidegate.verify.report import Report
-
-SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 
 _RULES: Final[dict[str, tuple[str, bool]]] = {
     kind.value: (text, kind.conclusive)
@@ -54,72 +51,42 @@ _RULES: Final[dict[str, tuple[str, bool]]] = {
 
 
 def sarif(report: Report, artifact: str) -> bytes:
-    """The report as a SARIF log of one run. `artifact` names the record, relative or as a URI.
-
-    A verification that could not be made is an unsuccessful invocation with a notification, so that
-    nobody takes a log without results for a pass.
-    """
-    return msgspec.json.format(msgspec.json.encode(_log(report, artifact)), indent=1)
-
-
-def _log(report: Report, artifact: str) -> dict[str, Any]:
-    used = sorted({finding.kind for finding in report.findings})
+    """The report as a SARIF log of one run. `artifact` names the record, relative or as a URI."""
     outcome = report.outcome
-    invocation: dict[str, Any] = {"executionSuccessful": outcome.outcome != "cannot_verify"}
-    if outcome.outcome == "cannot_verify":
-        invocation["toolExecutionNotifications"] = [
-            {"level": "error", "message": {"text": f"Cannot verify: {outcome.reason}"}}
-        ]
-    return {
-        "$schema": SCHEMA,
-        "version": "2.1.0",
-        "runs": [
-            {
-                "tool": {
-                    "driver": {
-                        "name": report.tool,
-                        "version": report.version,
-                        "rules": [_rule(kind) for kind in used],
-                    }
-                },
-                "invocations": [invocation],
-                "artifacts": [{"location": {"uri": artifact}}],
-                "results": [
-                    _result(finding, used.index(finding.kind), artifact)
-                    for finding in report.findings
-                ],
-                "properties": {
-                    "outcome": outcome.outcome,
-                    "reason": outcome.reason,
-                    "scoredTokens": report.scored_tokens,
-                    "mismatches": report.mismatches,
-                    "findingsInAll": sum(report.kinds.values()),
-                },
-            }
-        ],
-    }
+    cannot = outcome.outcome == "cannot_verify"
+    return log(
+        tool=report.tool,
+        version=report.version,
+        rules=[_rule(kind) for kind in sorted({finding.kind for finding in report.findings})],
+        results=[_result(finding, artifact) for finding in report.findings],
+        refusal=f"Cannot verify: {outcome.reason}" if cannot else None,
+        artifacts=[artifact],
+        properties={
+            "outcome": outcome.outcome,
+            "reason": outcome.reason,
+            "scoredTokens": report.scored_tokens,
+            "mismatches": report.mismatches,
+            "findingsInAll": sum(report.kinds.values()),
+        },
+    )
 
 
-def _rule(kind: str) -> dict[str, Any]:
+def _level(conclusive: bool) -> Level:
+    return "error" if conclusive else "warning"
+
+
+def _rule(kind: str) -> Rule:
     text, conclusive = _RULES[kind]
-    return {
-        "id": kind,
-        "shortDescription": {"text": text},
-        "defaultConfiguration": {"level": "error" if conclusive else "warning"},
-    }
+    return Rule(id=kind, text=text, level=_level(conclusive))
 
 
-def _result(finding: Found, rule: int, artifact: str) -> dict[str, Any]:
-    physical = {"artifactLocation": {"uri": artifact, "index": 0}}
-    location: dict[str, Any] = {"physicalLocation": physical}
+def _result(finding: Found, artifact: str) -> Result:
     parts = (("entry", finding.entry), ("answer", finding.response), ("token", finding.token))
     named = [f"{name}/{value}" for name, value in parts if value is not None]
-    if named:
-        location["logicalLocations"] = [{"fullyQualifiedName": "/".join(named)}]
-    return {
-        "ruleId": finding.kind,
-        "ruleIndex": rule,
-        "level": "error" if finding.conclusive else "warning",
-        "message": {"text": finding.reason},
-        "locations": [location],
-    }
+    return Result(
+        rule=finding.kind,
+        level=_level(finding.conclusive),
+        message=finding.reason,
+        artifact=artifact,
+        place="/".join(named) or None,
+    )

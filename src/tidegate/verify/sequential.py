@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.errors import ConfigError
+from tidegate.scan.evalues import log_sum
 from tidegate.verify.calibrate import Point
 from tidegate.verify.scores import DANGEROUS
 from tidegate.verify.scores_rows import F64Array
@@ -93,7 +94,7 @@ class Wager(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def log_e(self) -> float:
         """Natural logarithm of the e-value now."""
-        return _log_sum([wealth + _PRIOR for wealth in self.log_wealth])
+        return log_sum([wealth + _PRIOR for wealth in self.log_wealth])
 
 
 def observe(wager: Wager, null: Null, counts: Counts) -> Wager:
@@ -108,35 +109,10 @@ def observe(wager: Wager, null: Null, counts: Counts) -> Wager:
     return Wager(wealth, wager.seen.plus(counts))
 
 
-def merge_average(log_es: Sequence[float], weights: Sequence[float] | None = None) -> float:
-    """Natural logarithm of Σ w e, an e-value whatever the dependence (Vovk & Wang 2021).
-
-    Weights sum to at most 1; what is left over stays as 1. Equal ones by default. Raises
-    ConfigError for others.
-    """
-    if weights is None:
-        weights = [1 / len(log_es)] * len(log_es)
-    if len(weights) != len(log_es) or any(w < 0 for w in weights) or math.fsum(weights) > 1 + 1e-9:
-        raise ConfigError("weights of e-values are not negative and sum to at most 1")
-    rest = max(0.0, 1.0 - math.fsum(weights))
-    terms = [math.log(w) + log_e for w, log_e in zip(weights, log_es, strict=True) if w > 0]
-    return _log_sum([*terms, *([math.log(rest)] if rest > 1e-12 else [])])
-
-
 def merge_product(log_es: Sequence[float]) -> float:
     """Natural logarithm of Π e: an e-value where the streams are independent, or where each bet is
     fair given all other streams' pasts, as those of `observe` are when the null says so."""
     return math.fsum(log_es)
-
-
-def spend(false_alarms: float, index: int) -> float:
-    """The share of a false-alarm rate for the index-th stream (from 1): α / (i (i + 1)).
-
-    Streams may keep appearing for ever; the shares sum to α.
-    """
-    if index < 1:
-        raise ConfigError("streams are counted from 1")
-    return false_alarms / (index * (index + 1))
 
 
 def tokens_to_alarm(null: Null, fraction: float, suspicious: float, false_alarms: float) -> float:
@@ -169,8 +145,3 @@ def _log_payoffs(null: Null) -> F64Array:
                 )
             )
     return np.array(rows)
-
-
-def _log_sum(logs: Sequence[float]) -> float:
-    top = max(logs)
-    return top + math.log(math.fsum(math.exp(log - top) for log in logs))

@@ -10,16 +10,9 @@ from types import MappingProxyType
 import msgspec
 
 from tidegate.errors import ConfigError
+from tidegate.scan.evalues import merge_average, spend
 from tidegate.verify.outcome import CannotVerify, Fail, Outcome, Pass
-from tidegate.verify.sequential import (
-    Counts,
-    Null,
-    Wager,
-    merge_average,
-    observe,
-    spend,
-    tokens_to_alarm,
-)
+from tidegate.verify.sequential import Counts, Null, Wager, observe, tokens_to_alarm
 
 FLEET = "fleet"
 REPLICA = "replica"
@@ -100,6 +93,11 @@ class Monitor:
             raise ConfigError(f"not a monitor's state: {error}") from error
         streams = {(scope, name): stream for scope, name, stream in saved}
         return Monitor(false_alarms=rate, streams=MappingProxyType(streams))
+
+    def false_alarms_of(self, scope: str, name: str) -> float:
+        """The chance that a stream alarms without reason; of a new one that it would have."""
+        stream = self.streams.get((scope, name)) or _opened(self, self.streams, scope)
+        return stream.false_alarms
 
     def log_e(self, scope: str, name: str) -> float:
         """Natural logarithm of a stream's e-value; 0 for one that never appeared.

@@ -12,10 +12,8 @@ from tidegate.verify.sequential import (
     Counts,
     Null,
     Wager,
-    merge_average,
     merge_product,
     observe,
-    spend,
     tokens_to_alarm,
 )
 from tidegate.verify.sequential_mean import MeanWager, observe_mean, upper_mean
@@ -88,21 +86,9 @@ def test_streams_of_different_stacks_share_one_wager():
     assert math.isfinite(mixed.log_e)
 
 
-def test_averages_hold_under_any_dependence_and_products_add_logs():
+def test_products_add_logs():
     logs = [0.0, math.log(9.0), math.log(0.5)]
-    assert math.exp(merge_average(logs)) == pytest.approx(3.5)
-    assert math.exp(merge_average(logs, [0.5, 0.25, 0.0])) == pytest.approx(0.5 + 2.25 + 0.25)
     assert math.exp(merge_product(logs)) == pytest.approx(4.5)
-    assert merge_average([800.0, 0.0]) == pytest.approx(800 - math.log(2))
-    for weights in ([1.0], [0.9, 0.2, 0.1], [-0.1, 0.5, 0.1]):
-        with pytest.raises(ConfigError):
-            merge_average(logs, weights)
-
-
-def test_shares_of_a_false_alarm_rate_never_exceed_it():
-    assert sum(spend(0.01, n) for n in range(1, 10_000)) < 0.01
-    with pytest.raises(ConfigError):
-        spend(0.01, 0)
 
 
 def test_no_number_of_tokens_finds_what_looks_honest():
