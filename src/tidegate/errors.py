@@ -76,6 +76,12 @@ class NonCanonicalError(LinkError):
     code = "non_canonical"
 
 
+class GateError(TidegateError):
+    """The gate cannot be set up, read or trusted. What it guards stays, or becomes, closed."""
+
+    code = "gate_error"
+
+
 class EngineError(TidegateError):
     """A model failed while it was generating."""
 
