@@ -132,6 +132,10 @@ def log(
     idle: Annotated[
         float | None, typer.Option(min=0, help="With --follow: end after so long without answers.")
     ] = None,
+    cap: Annotated[
+        float | None,
+        typer.Option("--cap-bits-a-day", min=0, help="What the ledger lets leave; bounds days."),
+    ] = None,
     gate: Annotated[
         Path | None,
         typer.Option(help="Follow, and tell the outer half on this socket what may leave."),
@@ -177,6 +181,7 @@ def log(
             follow=follow,
             idle=idle,
             gate=gate,
+            cap_bits_a_day=cap,
         ),
         _tell,
     )

@@ -35,11 +35,14 @@ from tidegate.verify.replay_run import Choice, Run
 from tidegate.verify.replay_tally import Tally
 from tidegate.verify.replay_worker import Ready
 from tidegate.verify.report import Report, Verified, report_of, tolerance_of
+from tidegate.verify.report_scopes import Stakes
 from tidegate.verify.selection import By, Policy, epoch_key
 from tidegate.verify.sequential import Null
 from tidegate.verify.sequential_monitor import Monitor
 
 _EPOCH = 0
+_BITS_A_PARAMETER = 16
+"""As weights are stored; what compression makes of them is `bounds.COMPRESSION`."""
 _GATE_EVERY = 0.05
 """Seconds between looks at the record while users wait for verdicts."""
 
@@ -69,6 +72,7 @@ class Asked:
     idle: float | None = None
     every: float = 1.0
     gate: Path | None = None
+    cap_bits_a_day: float | None = None
 
 
 def record_key(path: Path) -> Verifier:
@@ -192,6 +196,11 @@ def verify(asked: Asked, tell: Callable[[Found], None] = lambda _: None) -> Repo
         point=point,
         fraction=asked.fraction,
         kept=bool(kept),
+        stakes=Stakes(
+            weight_bits=_BITS_A_PARAMETER * model.parameters,
+            sampled=float(policy.rate),
+            cap_bits_a_day=asked.cap_bits_a_day,
+        ),
     )
 
 

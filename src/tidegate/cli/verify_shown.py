@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from rich.text import Text
 
 from tidegate.errors import ConfigError
 from tidegate.verify.report import Leak, Report
+from tidegate.verify.report_scopes import Scope, most
+from tidegate.verify.sequential_monitor import PRINCIPAL, REPLICA
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -87,10 +90,26 @@ def rows(report: Report) -> list[tuple[str, str]]:
         told.append(
             ("may leak", f"{leak.bits_a_token:.4g} bits a token ({leak.share:.3%} of log2 V)")
         )
+    told += _scope_rows(report.scopes)
     if report.escapes is not None:
         told.append(("escapes", f"up to {report.escapes - 1:,} deviating {verified.by}s (99%)"))
     if verified.key:
         told.append(("drawn with", verified.key))
+    return told
+
+
+def _scope_rows(scopes: Sequence[Scope]) -> list[tuple[str, str]]:
+    told = []
+    for row in scopes:
+        if row.scope == REPLICA and row.bits_a_day is not None:
+            days = "never" if row.days is None else f"{row.days:,.4g} days"
+            rate = f"at {row.bits_a_day:,.4g} bits a day of this traffic"
+            burst = f"and {row.before_alarm_bits:,.0f} bits before an alarm"
+            told.append(("weights out in", f"{days}, {rate}, {burst}"))
+    worst, principals = most(scopes), sum(row.scope == PRINCIPAL for row in scopes)
+    if worst is not None and principals > 1:
+        own = f"{worst.bits_a_token:.4g} bits a token on his own {worst.scored_tokens:,}"
+        told.append(("widest client", f"{worst.name}: {own}, the most of {principals:,}"))
     return told
 
 

@@ -58,8 +58,9 @@ class Ending:
 
     @property
     def bits_a_message(self) -> float:
-        """log2 of the lengths to choose from, 0 where the end is verified."""
-        return 0.0 if self.verified else math.log2(max(self.max_tokens, 1))
+        """log2 of the ends to choose from, 0 where the end is verified: an answer of any length
+        ends as it should or, at no tokens too, as failed."""
+        return 0.0 if self.verified else math.log2(2 * self.max_tokens + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,8 @@ class LeakBound:
     """Bits a token that may hide, by where they hide; add them all.
 
     `value_bits`: choice within admissible sets. `flagged_bits`: values of tolerated deviations.
-    `position_bits`: which tokens deviate. `length_bits`: where answers end.
+    `position_bits`: which tokens deviate. `length_bits`: where answers end. `choice_bits`: which of
+    several drafts won.
     """
 
     value_bits: float
@@ -75,12 +77,13 @@ class LeakBound:
     position_bits: float
     length_bits: float
     vocab_size: int
+    choice_bits: float = 0.0
 
     @property
     def bits_a_token(self) -> float:
-        """The sum, at most what a token can say."""
-        total = self.value_bits + self.flagged_bits + self.position_bits + self.length_bits
-        return min(total, math.log2(self.vocab_size) + self.length_bits)
+        """The sum, where what is said within tokens is at most all that tokens can say."""
+        within = self.value_bits + self.flagged_bits + self.position_bits
+        return min(within, math.log2(self.vocab_size)) + self.length_bits + self.choice_bits
 
     @property
     def share(self) -> float:

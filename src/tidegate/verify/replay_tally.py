@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from tidegate.verify.bounds_laws import binary_entropy
 from tidegate.verify.record_response import Response
 from tidegate.verify.replay_answer import EDGES, Checked
 from tidegate.verify.replay_findings import KEPT, Found, ReplayKind
@@ -17,6 +18,9 @@ from tidegate.verify.sequential_monitor import FLEET, Alarm, Batch, Monitor, wat
 
 FLAGS: Final = 256
 """Flagged tokens kept to show."""
+PRINCIPALS: Final = 4_096
+"""Principals with an account of their own."""
+REST: Final = "(all others)"
 _CURVE: Final = 512
 """Points of a curve; when there are more, every other one is dropped."""
 
@@ -66,9 +70,50 @@ class Curve:
 
 
 @dataclass(slots=True)
+class Carried:
+    """What some answers could have carried, in bits, besides what all tokens are allowed.
+
+    `served` tokens are in the record, `scored` ones were re-executed, in `answers` answers.
+    `value_bits` is Σ log2 |A|, `choice_bits` Σ log2 of drafts; `open_ends` answers ended where no
+    rule says, each at one of as many places as it might have had tokens (`open_bits`).
+    """
+
+    served: int = 0
+    answers: int = 0
+    scored: int = 0
+    mismatches: int = 0
+    value_bits: float = 0.0
+    choice_bits: float = 0.0
+    open_ends: int = 0
+    open_bits: float = 0.0
+
+    @property
+    def end_bits(self) -> float:
+        """Which answers have open ends, and where."""
+        if not self.answers:
+            return 0.0
+        return self.open_bits + self.answers * binary_entropy(self.open_ends / self.answers)
+
+    def add(self, checked: Checked, meta: Meta) -> None:
+        """One more answer."""
+        self.answers += 1
+        self.scored += checked.tokens
+        self.mismatches += checked.mismatches
+        self.value_bits += checked.value_bits
+        self.choice_bits += math.log2(meta.candidates)
+        if not checked.ended:
+            self.open_ends += 1
+            self.open_bits += math.log2(meta.max_tokens)
+
+
+@dataclass(slots=True)
 class Tally:
     """`null` and `monitor`: what honest tokens do, and the tests that watch; None for an exact
-    model, where one other token is proof. Bits are sums over all scored tokens."""
+    model, where one other token is proof.
+
+    `carried` is of all answers, `principals` of each principal's (those that come after the first
+    `PRINCIPALS` are one). `began` and `ended` span the record, in its milliseconds.
+    """
 
     null: Null | None = None
     monitor: Monitor | None = None
@@ -77,15 +122,13 @@ class Tally:
     selected_responses: int = 0
     selected_tokens: int = 0
     replayed: int = 0
-    scored: int = 0
-    mismatches: int = 0
+    carried: Carried = field(default_factory=Carried)
+    principals: dict[str, Carried] = field(default_factory=dict)
+    began: int | None = None
+    ended: int = 0
     counts: Counts = field(default_factory=Counts)
     edges: list[int] = field(default_factory=lambda: [0] * (len(EDGES) + 1))
-    value_bits: float = 0.0
     surprisal_bits: float | None = 0.0
-    choice_bits: float = 0.0
-    open_ends: int = 0
-    open_bits: float = 0.0
     flagged: list[FlaggedToken] = field(default_factory=list)
     alarms: list[Alarm] = field(default_factory=list)
     curve: Curve = field(default_factory=Curve)
@@ -97,6 +140,16 @@ class Tally:
         """An answer that the record holds, selected or not."""
         self.responses += 1
         self.tokens += len(response.tokens)
+        self.of(response.begin.principal).served += len(response.tokens)
+        self.carried.served += len(response.tokens)
+        self.began = response.began if self.began is None else min(self.began, response.began)
+        self.ended = max(self.ended, response.ended)
+
+    def of(self, principal: str) -> Carried:
+        """A principal's own account."""
+        if principal not in self.principals and len(self.principals) >= PRINCIPALS:
+            principal = REST
+        return self.principals.setdefault(principal, Carried())
 
     def find(self, finding: Found) -> None:
         """Something is wrong."""
@@ -115,17 +168,12 @@ class Tally:
     def fold(self, checked: Checked, meta: Meta) -> None:
         """An answer's result, in the order of the record."""
         self.replayed += not checked.findings
-        self.scored += checked.tokens
-        self.mismatches += checked.mismatches
+        self.carried.add(checked, meta)
+        self.of(meta.principal).add(checked, meta)
         self.counts = self.counts.plus(checked.counts)
         self.edges = [a + b for a, b in zip(self.edges, checked.edges, strict=True)]
-        self.value_bits += checked.value_bits
         both = (self.surprisal_bits, checked.surprisal_bits)
         self.surprisal_bits = None if None in both else math.fsum(bits for bits in both if bits)
-        self.choice_bits += math.log2(meta.candidates)
-        if not checked.ended:
-            self.open_ends += 1
-            self.open_bits += math.log2(meta.max_tokens)
         room = FLAGS - len(self.flagged)
         self.flagged += [
             FlaggedToken(
@@ -143,7 +191,7 @@ class Tally:
 
     def _watch(self, checked: Checked, meta: Meta) -> None:
         if self.monitor is None or self.null is None or not checked.tokens:
-            self.curve.add(self.scored, float(self.mismatches))
+            self.curve.add(self.carried.scored, float(self.carried.mismatches))
             return
         batch = Batch(
             replica=meta.replica,
@@ -160,4 +208,4 @@ class Tally:
         self.alarms += alarms
         for alarm in alarms:
             self.find(Found(kind=ReplayKind.ALARM.value, conclusive=True, reason=str(alarm)))
-        self.curve.add(self.scored, self.monitor.log_e(FLEET, FLEET) / math.log(10))
+        self.curve.add(self.carried.scored, self.monitor.log_e(FLEET, FLEET) / math.log(10))

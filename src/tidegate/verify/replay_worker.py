@@ -21,6 +21,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     exact: bool
     name: str
     numerics: str
+    parameters: int
     tokenizer: str
     template: str
 
@@ -65,6 +66,7 @@ def serve(pipe: Connection) -> None:
                 exact=replay.exact,
                 name=info.name,
                 numerics=info.numerics,
+                parameters=info.parameters,
                 tokenizer=tokenizer.fingerprint,
                 template=tokenizer.template_hash,
             ),

@@ -6,18 +6,18 @@ made from it. Numbers are finite or absent.
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import msgspec
 
-from tidegate.verify.bounds import Ending, LeakBound, Tolerance, counting_bound
+from tidegate.verify.bounds import Tolerance
 from tidegate.verify.calibrate import Point
 from tidegate.verify.outcome import CannotVerify, Fail, Outcome, Pass
 from tidegate.verify.record_findings import Summary
 from tidegate.verify.replay_answer import EDGES
 from tidegate.verify.replay_findings import Found
 from tidegate.verify.replay_tally import FlaggedToken, Tally
+from tidegate.verify.report_scopes import Scope, Stakes, bound_of, scopes
 from tidegate.verify.selection import Policy
 from tidegate.verify.selection_plan import needed
 from tidegate.verify.sequential_monitor import judge
@@ -97,6 +97,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     dangerous: int
     match_rate: float | None
     leak: Leak | None
+    scopes: tuple[Scope, ...]
+    """The replica, then its principals, those that could carry most a token first."""
     escapes: int | None
     """Deviating units (tokens or messages, as drawn by) that go undrawn with at most 1%."""
     margin_edges: tuple[float, ...]
@@ -122,15 +124,18 @@ def report_of(
     point: Point | None,
     fraction: float,
     kept: bool,
+    stakes: Stakes,
 ) -> Report:
     """The report of a finished run.
 
     `point`: the operating point of the noise profile; None for an exact model, or where there is no
     profile, which no float model passes without. `fraction`: the smallest share of deviating tokens
     that a pass has to speak about. `kept`: whether checkpoints kept elsewhere were compared.
+    `stakes`: what days to exfiltrate are reckoned with.
     """
     outcome = _outcome(tally, verified, policy, fraction=fraction, kept=kept)
-    seen = tally.scored
+    seen = tally.carried.scored
+    tolerance = _tolerance(verified.exact, point, vocab_size)
     return Report(
         tool="tidegate verify",
         version=version,
@@ -145,12 +150,13 @@ def report_of(
         selected_tokens=tally.selected_tokens,
         replayed=tally.replayed,
         scored_tokens=seen,
-        mismatches=tally.mismatches,
+        mismatches=tally.carried.mismatches,
         safe=tally.counts.safe,
         suspicious=tally.counts.suspicious,
         dangerous=tally.counts.dangerous,
-        match_rate=1 - tally.mismatches / seen if seen else None,
-        leak=_leak(tally, verified.exact, point, vocab_size) if seen else None,
+        match_rate=1 - tally.carried.mismatches / seen if seen else None,
+        leak=None if tolerance is None or not seen else _leak(tally, tolerance),
+        scopes=() if tolerance is None else scopes(tally, verified.record, tolerance, stakes),
         escapes=_escapes(policy),
         margin_edges=EDGES,
         mismatch_margins=tuple(tally.edges),
@@ -176,12 +182,13 @@ def _outcome(
     if tally.kinds:
         named = ", ".join(f"{kind} ({count})" for kind, count in sorted(tally.kinds.items()))
         return CannotVerify(reason=f"something is open: {named}")
-    if not tally.scored:
+    scored = tally.carried.scored
+    if not scored:
         return CannotVerify(reason="no token was re-executed")
     limits = _limits(policy, kept)
     if verified.exact:
         return Pass(
-            claim=f"all {tally.scored:,} tokens of {tally.replayed:,} answers, and where they end, "
+            claim=f"all {scored:,} tokens of {tally.replayed:,} answers, and where they end, "
             "are what seed, parameters and the exact model give",
             limits=limits,
         )
@@ -218,29 +225,25 @@ def _escapes(policy: Policy) -> int | None:
     return None if policy.rate == 1 else needed(float(policy.rate), SURE)
 
 
-def _leak(tally: Tally, exact: bool, point: Point | None, vocab_size: int) -> Leak | None:
-    """The counting bound at the measured admissible sets; none for a float model unprofiled."""
+def _tolerance(exact: bool, point: Point | None, vocab_size: int) -> Tolerance | None:
+    """What is tolerated; None for a float model unprofiled, which nothing bounds."""
     if exact:
-        tolerance = Tolerance(suspicious=0.0, dangerous=0.0, rank=1, vocab_size=vocab_size)
-    elif point is not None:
-        tolerance = tolerance_of(point, vocab_size)
-    else:
-        return None
-    ending = Ending(tokens_a_message=1.0, max_tokens=1, verified=True)
-    seen = tally.scored
-    bound: LeakBound = counting_bound(tally.value_bits / seen, tolerance, ending)
-    length, choice = tally.open_bits / seen, tally.choice_bits / seen
-    bits = bound.bits_a_token + length + choice
+        return Tolerance(suspicious=0.0, dangerous=0.0, rank=1, vocab_size=vocab_size)
+    return None if point is None else tolerance_of(point, vocab_size)
+
+
+def _leak(tally: Tally, tolerance: Tolerance) -> Leak:
+    bound = bound_of(tally.carried, tolerance)
     cost = tally.surprisal_bits
     return Leak(
         value_bits=bound.value_bits,
         flagged_bits=bound.flagged_bits,
         position_bits=bound.position_bits,
-        length_bits=length,
-        choice_bits=choice,
-        bits_a_token=bits,
-        share=bits / math.log2(vocab_size),
-        surprisal_bits=None if cost is None else cost / seen,
+        length_bits=bound.length_bits,
+        choice_bits=bound.choice_bits,
+        bits_a_token=bound.bits_a_token,
+        share=bound.share,
+        surprisal_bits=None if cost is None else cost / tally.carried.scored,
     )
 
 

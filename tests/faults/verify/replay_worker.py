@@ -41,7 +41,7 @@ def main(folder: str, lives: int) -> None:
     run.round()
     run.finish()
     tally = run.tally
-    print("done", tally.replayed, tally.scored, sum(tally.kinds.values()), SHAPE.vocab_size)
+    print("done", tally.replayed, tally.carried.scored, sum(tally.kinds.values()), SHAPE.vocab_size)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def test_every_place_where_bits_hide_is_added():
     assert leak.value_bits == 0.02
     assert leak.flagged_bits == pytest.approx(0.004 * 3 + 0.0001 * math.log2(V))
     assert leak.position_bits == pytest.approx(0.0390, abs=0.001)
-    assert leak.length_bits == pytest.approx(10 / 200)
+    assert leak.length_bits == pytest.approx(math.log2(2049) / 200)
     total = leak.value_bits + leak.flagged_bits + leak.position_bits + leak.length_bits
     assert leak.bits_a_token == pytest.approx(total)
     assert leak.share == pytest.approx(total / math.log2(V))

@@ -18,6 +18,7 @@ from tidegate.verify.replay_tally import Meta, Tally
 from tidegate.verify.report import Report, Verified, exit_status, report_of
 from tidegate.verify.report_ocsf import ocsf
 from tidegate.verify.report_sarif import _RULES, sarif
+from tidegate.verify.report_scopes import Stakes
 from tidegate.verify.selection import Policy
 from tidegate.verify.sequential import Counts, Null
 from tidegate.verify.sequential_monitor import Monitor
@@ -55,6 +56,7 @@ def reported(tally: Tally, *, exact: bool = True, rate: str = "1", kept: bool = 
         point=None,
         fraction=0.1,
         kept=kept,
+        stakes=Stakes(weight_bits=1e9, sampled=float(Fraction(rate))),
     )
 
 
@@ -87,9 +89,9 @@ def test_ends_that_were_not_re_executed_and_drafts_are_charged():
     tally.fold(answer(2), Meta("replica", "alice", 64, 4))
     leak = reported(tally).leak
     assert leak is not None
-    assert leak.length_bits == pytest.approx(6 / 20)
+    assert leak.length_bits == pytest.approx((6 + 2) / 20)  # where the one ends, and which it is
     assert leak.choice_bits == pytest.approx(2 / 20)
-    assert leak.bits_a_token == pytest.approx(8 / 20)
+    assert leak.bits_a_token == pytest.approx(10 / 20)
 
 
 @pytest.mark.parametrize("kind", [*Kind, *ReplayKind])
