@@ -65,7 +65,8 @@ async def run_outer(settings: Settings, stop: asyncio.Event, ready: Callable[[in
         # Entered before the link, so that it still records how the last streams end.
         log = None
         if folder is not None:
-            log = await stack.enter_async_context(open_log(settings, folder, tokenizer, weak))
+            opened = open_log(settings, folder, tokenizer, weak, metrics.incident)
+            log = await stack.enter_async_context(opened)
         link = link_engine(settings, weak, tokenizer, seeds, purse, metrics)
         await stack.enter_async_context(link)
         # Without its link this half is no use; whoever started it may start it again.

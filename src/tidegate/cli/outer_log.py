@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from tidegate.clock import SystemClock
 from tidegate.config import Models, Settings
 from tidegate.errors import ConfigError
 from tidegate.ledger.note import Signer
+from tidegate.models.exact.format import is_converted
 from tidegate.models.packages import pins
 from tidegate.models.port import Model
 from tidegate.models.prepared import MANIFEST, content_hash, manifest_of, prepare
@@ -28,9 +29,16 @@ from tidegate.verify.record_writer import Writer
 
 @asynccontextmanager
 async def open_log(
-    settings: Settings, folder: Path, tokenizer: FileTokenizer, weak: Model
+    settings: Settings,
+    folder: Path,
+    tokenizer: FileTokenizer,
+    weak: Model,
+    incident: Callable[[str], None],
 ) -> AsyncIterator[GroupCommit]:
-    """The record in `folder`, of no other process. Raises ConfigError or RecordError."""
+    """The record in `folder`, of no other process. Raises ConfigError or RecordError.
+
+    `incident` hears when it cannot be written.
+    """
     record = settings.record
     signer = record_signer(record.key_file, record.origin)
     stack = stack_of(settings, tokenizer, weak)
@@ -51,6 +59,7 @@ async def open_log(
             SystemClock(),
             on_failure=record.on_failure,
             sign_after=Seconds(record.sign_ms / 1000),
+            incident=incident,
         ) as log:
             yield log
 
@@ -84,15 +93,23 @@ def stack_of(settings: Settings, tokenizer: FileTokenizer, weak: Model) -> Stack
             f"the fingerprint of {models.strong} is not known here; set [record] model to what the "
             "inner half's model says, so that a verifier can tell which model to replay"
         )
+    engine = "exact" if _is_exact(models) else models.engine
     return Stack(
         model=model,
         tokenizer=tokenizer.fingerprint,
         template=tokenizer.template_hash,
         weak=weak.fingerprint,
         vocabulary=weak.vocab_size,
-        engine=models.engine,
-        numerics=models.dtype if models.engine == "transformers" else "as converted",
+        engine=engine,
+        numerics=models.dtype if engine == "transformers" else "as converted",
     )
+
+
+def _is_exact(models: Models) -> bool:
+    """Whether the strong model is a converted one, as far as this half knows it."""
+    if models.tokenizer is not None or models.engine != "transformers":
+        return False
+    return is_converted(prepare(models.strong, dtype=models.dtype))
 
 
 def _strong_fingerprint(models: Models) -> str | None:

@@ -52,12 +52,15 @@ class GroupCommit:
         *,
         on_failure: OnFailure = "stop",
         sign_after: Seconds = SIGN_AFTER,
+        incident: Callable[[str], None] = lambda _code: None,
     ) -> None:
-        """Entries are under a checkpoint after `sign_after` at the latest."""
+        """Entries are under a checkpoint after `sign_after` at the latest; `incident` hears the
+        error code each time that writing fails."""
         self._open_writer = open_writer
         self._clock = clock
         self._go_on = on_failure == "go_on"
         self._sign_after = sign_after
+        self._incident = incident
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="record")
         self._writer: Writer | None = None
         self._running: set[int] = set()
@@ -194,6 +197,7 @@ class GroupCommit:
     def _fail(self, error: RecordError) -> None:
         if self._writer is not None:
             _log.error("record_failed", code=error.code, reason=error.message)
+            self._incident("record_failed")
             self._failed_at = self._clock.monotonic()
         self._writer = None
         self._running.clear()

@@ -126,7 +126,10 @@ class Half:
     def __init__(self, store: MemoryStore, on_failure: OnFailure = "stop") -> None:
         self.clock = ManualClock()
         self.store = store
-        self.commit = GroupCommit(self._open, self.clock, on_failure=on_failure)
+        self.incidents: list[str] = []
+        self.commit = GroupCommit(
+            self._open, self.clock, on_failure=on_failure, incident=self.incidents.append
+        )
 
     def _open(self, more: object) -> Writer:
         assert isinstance(more, tuple | list)
@@ -144,6 +147,7 @@ async def test_when_a_write_fails_every_answer_in_the_record_ends_there() -> Non
         broken = True
         with pytest.raises(RecordError):
             await log.say(one, [Tokens(one or 0, 1, None, (2,))])
+        assert half.incidents == ["record_failed"]
         broken = False
         with pytest.raises(RecordError):
             await log.say(two, [Tokens(two or 0, 0, None, (3,))])

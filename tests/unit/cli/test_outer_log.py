@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from link_world import TableModel
+from proof_world import write_folder
 
 from tidegate.cli.outer_log import open_log, record_signer, seal_of, stack_of
 from tidegate.config import Models, Record, Settings
@@ -32,9 +33,9 @@ def settings(tmp_path: Path, **record: object) -> Settings:
 async def test_a_record_is_opened_and_read_with_the_key_beside_it(tmp_path: Path) -> None:
     chosen = settings(tmp_path)
     for _ in range(2):
-        async with open_log(chosen, tmp_path / "record", Letters(), TableModel()):  # type: ignore[arg-type]
+        async with open_log(chosen, tmp_path / "record", Letters(), TableModel(), print):  # type: ignore[arg-type]
             with pytest.raises(RecordError):
-                async with open_log(chosen, tmp_path / "record", Letters(), TableModel()):  # type: ignore[arg-type]
+                async with open_log(chosen, tmp_path / "record", Letters(), TableModel(), print):  # type: ignore[arg-type]
                     pass
     key = Verifier.parse((tmp_path / "record.key.pub").read_text().strip())
     assert key.name == "tidegate.local/record"
@@ -47,6 +48,13 @@ async def test_a_record_is_opened_and_read_with_the_key_beside_it(tmp_path: Path
 def test_a_half_without_the_strong_model_must_be_told_its_fingerprint(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\[record\] model"):
         stack_of(settings(tmp_path, model=None), Letters(), TableModel())  # type: ignore[arg-type]
+
+
+def test_a_converted_model_is_recorded_as_exact_whatever_engine_opens_it(tmp_path: Path) -> None:
+    write_folder(tmp_path / "model")
+    served = Settings(models=Models(strong=str(tmp_path / "model")), record=Record())
+    stack = stack_of(served, Letters(), TableModel())  # type: ignore[arg-type]
+    assert (stack.engine, stack.numerics) == ("exact", "as converted")
 
 
 def test_a_signing_key_is_made_once(tmp_path: Path) -> None:
