@@ -48,7 +48,7 @@ venv: .venv/.project ## Build .venv with pinned packages and the C kernels (the 
 
 clean: ## Remove .venv and everything that was built
 	rm -rf .venv build out .mypy_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
-	rm -f src/tidegate/_native/_kernels.* src/tidegate/_native/_exact.*
+	rm -f src/tidegate/_native/_kernels.* src/tidegate/_native/_exact.* src/tidegate/_native/_scan.*
 
 .venv/.packages: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Tidegate needs Python 3.11 or later; set PYTHON=" if sys.version_info < (3, 11) else 0)'

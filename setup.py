@@ -6,5 +6,6 @@ setup(
     cffi_modules=[
         "src/tidegate/_native/build.py:ffi",
         "src/tidegate/_native/build.py:exact_ffi",
+        "src/tidegate/_native/build.py:scan_ffi",
     ]
 )

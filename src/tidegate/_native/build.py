@@ -11,6 +11,7 @@ from cffi import FFI
 HERE = Path(__file__).resolve().parent
 HEADERS = ("noise.h", "select.h", "symbols.h", "coder.h", "freivalds.h", "sha256.h", "score.h")
 SOURCES = ("noise.c", "select.c", "symbols.c", "coder.c", "freivalds.c", "sha256.c", "score.c")
+SCAN_SOURCES = ("scan.c", "scan_lanes.c")
 EXACT_SOURCES = ("exact_rows.c", "exact.c", "exact_multiply.c", "exact_attend.c")
 # The generated source only includes the others, so setuptools has to be told of them.
 DEPENDS = [str(path) for path in sorted(HERE.glob("*.[ch]"))]
@@ -62,4 +63,14 @@ exact_ffi.set_source(
     extra_compile_args=FLAGS,
     extra_link_args=["-fopenmp"],
     libraries=["m"],
+)
+
+scan_ffi = FFI()
+scan_ffi.cdef(_declarations("scan.h"))
+scan_ffi.set_source(
+    "tidegate._native._scan",
+    "\n".join(f'#include "{name}"' for name in SCAN_SOURCES),
+    include_dirs=[str(HERE)],
+    depends=DEPENDS,
+    extra_compile_args=FLAGS,
 )
