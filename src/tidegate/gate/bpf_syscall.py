@@ -64,7 +64,8 @@ class CounterMap:
         Raises:
             MeterError: the map cannot be read.
         """
-        return self._values().sum(axis=1)
+        sums: npt.NDArray[np.int64] = self._values().sum(axis=1)
+        return sums
 
     def add(self, row: int, counter: int, amount: int) -> None:
         """Falsify one counter by `amount`: for tests that need a lying meter."""

@@ -24,8 +24,16 @@ from tidegate.errors import GateError
 ETHERNET: Final = 14
 """Bytes of an Ethernet header without a VLAN tag."""
 
-FIELDS: Final = ("packets", "ip_bytes", "wire_bytes", "non_ip_packets", "non_ip_bytes")
-"""What a meter can count, as `Counted` names it."""
+FIELDS: Final = (
+    "frames",
+    "packets",
+    "ip_bytes",
+    "wire_bytes",
+    "non_ip_packets",
+    "non_ip_bytes",
+)
+"""What a meter can count, as `Counted` names it; a meter that knows only `frames`, and not which of
+them are IP, puts them into `packets`."""
 
 PROTOCOLS: Final = (
     "ip4.tcp",
@@ -115,7 +123,9 @@ class Reading:
 
     `knows` names the fields that it counts; the others are 0 and mean nothing. `since` says what it
     counts from (an interface, a program, a socket), and changes where counting began anew.
-    `refused` are frames that it counted and that a queue behind it is known to have dropped since.
+    `queued` and `dropped` are of what it counted: bytes that still wait in a queue behind it, and
+    packets that this queue dropped, ever. `device` is what the interface itself should have
+    counted, as (packets, bytes), super-packets whole.
     """
 
     meter: str
@@ -125,7 +135,9 @@ class Reading:
     protocols: Rows = ()
     classes: Rows = ()
     knows: tuple[str, ...] = FIELDS
-    refused: int = 0
+    queued: int = 0
+    dropped: int = 0
+    device: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,112 @@
+"""The kernel's meter: our program on the outside interface's clsact hook."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from tidegate.gate import bpf_program, bpf_syscall, meter_links
+from tidegate.gate.meter_port import (
+    ETHERNET,
+    NON_IP,
+    PROTOCOLS,
+    Boundary,
+    Counted,
+    MeterError,
+    Reading,
+    sorted_rows,
+    summed,
+)
+
+_NAME: Final = "tidegate"
+_ATTEMPTS: Final = 5
+
+
+class KernelMeter:
+    """Counts what passes `interface`, with every super-packet as the frames it is cut into.
+
+    It sits before the interface's queue: what the queue holds back or drops is in its count, and
+    its readings say how much that may be. Open it and read it in the gate's network namespace.
+
+    Args:
+        interface: the gate's, towards outside.
+        egress: whether what leaves is counted, or what enters.
+
+    Raises:
+        MeterError: no BPF here, no such interface, or the hook is taken. Use `QueueMeter` then.
+    """
+
+    def __init__(self, interface: str, *, egress: bool = True) -> None:
+        self.name = "kernel"
+        self._interface = interface
+        self._hook = meter_links.EGRESS if egress else meter_links.INGRESS
+        self.map = bpf_syscall.CounterMap(bpf_program.ROWS, len(bpf_program.COUNTERS))
+        code = bpf_program.program(self.map.descriptor, egress=egress)
+        loaded = bpf_syscall.load_classifier(code, _NAME)
+        try:
+            self._since = f"program {bpf_syscall.identity(loaded)}"
+            with meter_links.opened() as links:
+                self._index = links.link(interface).index
+                links.attach(interface, self._index, self._hook, loaded, _NAME)
+        finally:
+            # The hook keeps the program from here on.
+            os.close(loaded)
+
+    def read(self, boundary: Boundary) -> Reading:
+        """As `Meter.read`; by protocol and by class. Classes are named by their mark."""
+        with meter_links.opened() as links:
+            link = links.link(self._interface)
+            if link.index != self._index or not links.attached(link.index, self._hook, _NAME):
+                raise MeterError(
+                    f"{self._interface} is not the interface it was, or the meter was taken off it",
+                    interface=self._interface,
+                )
+            try:
+                queue = links.root_queue(self._interface, link.index)
+                queued, dropped = queue.backlog, queue.drops
+            except MeterError:
+                queued = dropped = 0
+        rows = self._whole_rows()
+        protocols: dict[str, Counted] = {}
+        classes: dict[str, Counted] = {}
+        for number, row in enumerate(rows.tolist()):
+            mark, protocol = divmod(number, len(PROTOCOLS))
+            counted = _counted(PROTOCOLS[protocol], *row[:3])
+            for table, key in ((protocols, PROTOCOLS[protocol]), (classes, f"mark {mark}")):
+                table[key] = table.get(key, Counted()) + counted
+        return Reading(
+            meter=self.name,
+            boundary=boundary,
+            since=self._since,
+            total=summed(protocols.items()),
+            protocols=sorted_rows(protocols),
+            classes=sorted_rows(classes),
+            queued=queued,
+            dropped=dropped,
+            device=(int(rows[:, 3].sum()), int(rows[:, 4].sum())),
+        )
+
+    def close(self) -> None:
+        """Take the program off the interface."""
+        with meter_links.opened() as links:
+            links.detach(self._interface, self._index, self._hook)
+        self.map.close()
+
+    def _whole_rows(self) -> npt.NDArray[np.int64]:
+        # A row that is read while the kernel adds to it may lack a part of the last frame.
+        rows = self.map.read()
+        for _ in range(_ATTEMPTS):
+            if (rows[:, 1] == rows[:, 2]).all():
+                break
+            rows = self.map.read()
+        return rows
+
+
+def _counted(protocol: str, frames: int, own_bytes: int, kernel_bytes: int) -> Counted:
+    """Bytes on the wire as the kernel has them, their parts as the program has them."""
+    if protocol in NON_IP:
+        return Counted(0, 0, kernel_bytes, frames, own_bytes)
+    return Counted(frames, own_bytes - ETHERNET * frames, kernel_bytes, 0, 0)
