@@ -248,7 +248,7 @@ def run_of(
         reader,
         executor or InProcess(served),
         Tally(),
-        Choice(origin=ORIGIN, policy=policy or Policy(1), key=key),  # type: ignore[arg-type]
+        Choice(origin=ORIGIN, policy=policy or Policy(1), secret=key),  # type: ignore[arg-type]
         vocab_size=SHAPE.vocab_size,
         **more,  # type: ignore[arg-type]
     )

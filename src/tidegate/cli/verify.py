@@ -255,6 +255,47 @@ def make_key(
     typer.echo(private.public_key().public_bytes_raw().hex())
 
 
+@app.command()
+def plan(
+    sample: Annotated[str, typer.Option(help="Share to verify, such as 0.1 or 1/20.")] = "1/20",
+    by: Annotated[By, typer.Option(help="What the share is of.")] = "token",
+    lengths: Annotated[
+        str, typer.Option(help="Tokens of typical answers, each as likely as the others.")
+    ] = "10,50,200,1000",
+    cost: Annotated[
+        float,
+        typer.Option(min=0, help="Replaying over generating; `bench verify` measures it."),
+    ] = 0.25,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what verifying a share finds, and what it costs.
+
+    By token, each token tosses a coin of its own and one hit draws the whole answer, so that long
+    answers are nearly always drawn; by message, an answer counts once however long it is.
+    """
+    from tidegate.cli.verify_drawn import show_plan
+
+    show_plan(Console(), sample, by, lengths, cost, as_json=as_json)
+
+
+@app.command()
+def commit(
+    secret: Annotated[Path, typer.Argument(help="The --selection-key; made if need be.")],
+    origin: Annotated[str, typer.Option(help="The record's name, as in its public key.")],
+    first: Annotated[int, typer.Option(min=0, help="The first epoch.")] = 0,
+    count: Annotated[int, typer.Option(min=1, max=100_000, help="How many epochs.")] = 8,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Print commitments to the keys that answers will be drawn with, to publish beforehand.
+
+    The report of `tidegate verify --selection-key` reveals a key once its epoch is over; anybody
+    can then check it against the commitment, and draw again.
+    """
+    from tidegate.cli.verify_drawn import show_commitments
+
+    show_commitments(Console(), secret, origin, range(first, first + count), as_json=as_json)
+
+
 def _spec(
     model: str, dtype: str, tokenizer: str | None, threads: int | None, max_context: int | None
 ) -> Spec:

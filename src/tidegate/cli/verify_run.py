@@ -36,11 +36,10 @@ from tidegate.verify.replay_tally import Tally
 from tidegate.verify.replay_worker import Ready
 from tidegate.verify.report import Report, Verified, report_of, tolerance_of
 from tidegate.verify.report_scopes import Stakes
-from tidegate.verify.selection import By, Policy, epoch_key
+from tidegate.verify.selection import By, Policy, commitment, epoch_key
 from tidegate.verify.sequential import Null
 from tidegate.verify.sequential_monitor import Monitor
 
-_EPOCH = 0
 _BITS_A_PARAMETER = 16
 """As weights are stored; what compression makes of them is `bounds.COMPRESSION`."""
 _GATE_EVERY = 0.05
@@ -138,7 +137,8 @@ def verify(asked: Asked, tell: Callable[[Found], None] = lambda _: None) -> Repo
         point = None if model.exact else _point(profile, model, asked)
         rule = _rule(point, profile, model.vocab_size)
         pool.begin(rule)
-        epoch = selection_of(asked, policy)
+        secret = secret_of(asked, policy)
+        choice = Choice(origin=key.name, policy=policy, secret=secret)
         results = None
         if asked.results is not None:
             subject = Subject(
@@ -149,7 +149,8 @@ def verify(asked: Asked, tell: Callable[[Found], None] = lambda _: None) -> Repo
                 rule=rule,
                 rate=str(policy.rate),
                 by=policy.by,
-                selection=epoch.hex(),
+                commitment=commitment(epoch_key(secret, 0), key.name, 0).hex(),
+                secret="" if asked.selection_key is not None else secret.hex(),
             )
             results = Results(asked.results, subject)
             stack.callback(results.close)
@@ -163,7 +164,7 @@ def verify(asked: Asked, tell: Callable[[Found], None] = lambda _: None) -> Repo
             reader,
             pool,
             tally,
-            Choice(origin=key.name, policy=policy, key=epoch),
+            choice,
             vocab_size=model.vocab_size,
             opener=opener,
             seeds=seeds,
@@ -187,7 +188,9 @@ def verify(asked: Asked, tell: Callable[[Found], None] = lambda _: None) -> Repo
             exact=model.exact,
             rate=str(policy.rate),
             by=policy.by,
-            key="" if policy.rate == 1 else epoch.hex(),
+            keys=choice.revealed(
+                reader.summary(), spent=asked.selection_key is None and asked.results is None
+            ),
             profile="" if profile is None or model.exact else profile.provenance.command,
         ),
         policy,
@@ -212,13 +215,20 @@ def policy_of(sample: str, by: By) -> Policy:
         raise ConfigError(f"--sample {sample!r} is no share; write 0.1 or 1/20") from error
 
 
-def selection_of(asked: Asked, policy: Policy) -> bytes:
-    """The epoch key answers are drawn with: from the secret, the results file, or fresh."""
+def secret_of(asked: Asked, policy: Policy) -> bytes:
+    """What epochs' keys derive from: the key file, the results file, or fresh.
+
+    Raises ConfigError where the results were drawn with a key file that is not given again.
+    """
     if asked.selection_key is not None:
-        return epoch_key(secret_bytes(asked.selection_key), _EPOCH)
+        return secret_bytes(asked.selection_key)
     stored = None if asked.results is None else stored_subject(asked.results)
+    if stored is not None and not stored.secret:
+        raise ConfigError(
+            f"{asked.results} was drawn with a selection key: give the same --selection-key again"
+        )
     if stored is not None:
-        return bytes.fromhex(stored.selection)
+        return bytes.fromhex(stored.secret)
     return bytes(32) if policy.rate == 1 else secrets.token_bytes(32)
 
 

@@ -93,8 +93,10 @@ def rows(report: Report) -> list[tuple[str, str]]:
     told += _scope_rows(report.scopes)
     if report.escapes is not None:
         told.append(("escapes", f"up to {report.escapes - 1:,} deviating {verified.by}s (99%)"))
-    if verified.key:
-        told.append(("drawn with", verified.key))
+    if verified.keys:
+        last = max(verified.keys)
+        more = f" and {last} before it, in the JSON" if last else ""
+        told.append(("drawn with", f"{verified.keys[last]} in epoch {last}{more}"))
     return told
 
 

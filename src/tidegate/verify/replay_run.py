@@ -22,12 +22,18 @@ from tidegate.verify.replay_findings import Found, found, of_record
 from tidegate.verify.replay_results import Results
 from tidegate.verify.replay_tally import Meta, Tally
 from tidegate.verify.replay_task import task_of
-from tidegate.verify.selection import Policy, selected, subject_of
+from tidegate.verify.selection import (
+    EPOCH_ENTRIES,
+    Policy,
+    closed_epochs,
+    epoch_key,
+    epoch_of,
+    selected,
+    subject_of,
+)
 
 MAX_UNSIGNED: Final = 4_096
 """Answers that may wait for their checkpoint; a writer signs with each answer's end."""
-
-_EVER: Final = 2**63 - 1
 
 
 class Executor(Protocol):
@@ -44,18 +50,33 @@ class Executor(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Which answers are verified: `selection` with one epoch's key over the whole record."""
+    """Which answers are verified: `selection` with keys for each epoch from one `secret`."""
 
     origin: str
     policy: Policy
-    key: bytes
+    secret: bytes
 
     def takes(self, response: Response) -> bool:
         """Whether an answer is drawn."""
         if self.policy.rate == 1:
             return True
-        subject = subject_of(response, self.origin, 0, _EVER)
-        return subject is not None and selected(self.key, subject, self.policy)
+        epoch = epoch_of(response)
+        begins = epoch * EPOCH_ENTRIES
+        subject = subject_of(response, self.origin, begins, begins + EPOCH_ENTRIES)
+        key = epoch_key(self.secret, epoch)
+        return subject is not None and selected(key, subject, self.policy)
+
+    def revealed(self, summary: Summary, *, spent: bool) -> dict[int, str]:
+        """Keys by epoch, in hexadecimal, with which anybody draws again.
+
+        Of an epoch that may still grow only if the secret is `spent`: what is drawn with a key that
+        is known can be avoided.
+        """
+        if self.policy.rate == 1:
+            return {}
+        closed = len(closed_epochs(summary.signed))
+        seen = -(-summary.entries // EPOCH_ENTRIES) if spent else closed
+        return {epoch: epoch_key(self.secret, epoch).hex() for epoch in range(seen)}
 
 
 class Name(NamedTuple):

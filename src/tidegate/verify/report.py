@@ -30,7 +30,8 @@ _EVIDENCE: Final = 16
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
     """What did the checking: the verifier's model, and how answers were drawn.
 
-    `key` reveals the selection (hex), so that anybody can draw again; empty where all were taken.
+    `keys` reveals the selection by epoch (hex), so that anybody can draw again; none of an epoch
+    that may still grow, and none where all were taken.
     """
 
     record: str
@@ -40,7 +41,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     exact: bool
     rate: str
     by: str
-    key: str
+    keys: dict[int, str]
     profile: str
 
 

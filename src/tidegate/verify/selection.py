@@ -30,6 +30,10 @@ KEY_BYTES: Final = 32
 _SCALE: Final = 128
 """Bits after the point in which chances are computed, rounded up: never less than was asked."""
 
+EPOCH_ENTRIES: Final = 1 << 14
+"""Entries of the record in one epoch: with the last of them under a checkpoint its key may go out.
+"""
+
 By = Literal["message", "token"]
 
 
@@ -44,6 +48,16 @@ class Subject:
     number: int
     digest: bytes
     tokens: int
+
+
+def epoch_of(response: Response) -> int:
+    """The epoch that an answer belongs to, by its last entry."""
+    return response.last // EPOCH_ENTRIES
+
+
+def closed_epochs(signed: int) -> range:
+    """The epochs of which nothing more can be signed, once `signed` entries are."""
+    return range(signed // EPOCH_ENTRIES)
 
 
 def subject_of(response: Response, origin: str, begins: int, ends: int) -> Subject | None:

@@ -21,7 +21,8 @@ SUBJECT = Subject(
     rule=Rule(),
     rate="1",
     by="token",
-    selection=bytes(32).hex(),
+    commitment=bytes(32).hex(),
+    secret="",
 )
 
 

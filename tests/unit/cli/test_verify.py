@@ -18,8 +18,14 @@ from tidegate.verify.record_reader import Reader
 from tidegate.verify.record_response import Response
 from tidegate.verify.record_seal import SealTo
 from tidegate.verify.record_store_files import FileSource
-from tidegate.verify.replay_run import Choice
-from tidegate.verify.selection import Policy
+from tidegate.verify.selection import (
+    EPOCH_ENTRIES,
+    Policy,
+    epoch_key,
+    opens,
+    selected,
+    subject_of,
+)
 
 
 def run(*arguments: object) -> Result:
@@ -106,14 +112,34 @@ def test_what_cannot_run_is_status_2_and_says_what_to_do(honest: Served, tmp_pat
 def test_a_sample_can_be_drawn_again_by_anybody(honest: Served):
     found = check(honest, "--sample", "1/2", "--by", "message", "--json")
     told = json.loads(found.stdout)
-    key = bytes.fromhex(told["verified"]["key"])
+    key = bytes.fromhex(told["verified"]["keys"]["0"])
     assert told["verified"]["rate"] == "1/2"
     assert told["escapes"] == 7
-    choice = Choice(origin=ORIGIN, policy=Policy(Fraction(1, 2), "message"), key=key)
+    policy = Policy(Fraction(1, 2), "message")
     reader = Reader(FileSource(honest.log), SIGNER.verifier, expected=expected(honest))
     answers = [item for item in reader.read() if isinstance(item, Response)]
     assert len(answers) == 4
-    assert told["selected_responses"] == sum(map(choice.takes, answers))
+    subjects = [subject_of(answer, ORIGIN, 0, EPOCH_ENTRIES) for answer in answers]
+    drawn = sum(one is not None and selected(key, one, policy) for one in subjects)
+    assert told["selected_responses"] == drawn
+
+
+def test_a_secret_that_will_draw_again_is_not_revealed_while_its_epoch_may_grow(
+    honest: Served, tmp_path: Path
+):
+    again = ("--sample", "1/2", "--json")
+    for option in ("--selection-key", "--resume-file"):
+        found = json.loads(check(honest, *again, option, tmp_path / option).stdout)
+        assert found["verified"]["keys"] == {}
+    both = ("--selection-key", tmp_path / "secret", "--resume-file", tmp_path / "results")
+    first = json.loads(check(honest, *again, *both).stdout)
+    assert (tmp_path / "secret").read_bytes().hex().encode() not in (
+        tmp_path / "results"
+    ).read_bytes()
+    found = check(honest, *again, *both[2:])
+    assert isinstance(found.exception, ConfigError)
+    assert "--selection-key" in found.exception.message
+    assert json.loads(check(honest, *again, *both).stdout) == first
 
 
 def test_a_run_that_is_repeated_re_executes_nothing(honest: Served, tmp_path: Path):
@@ -184,3 +210,25 @@ def test_help_teaches():
         found = run(*command, "--help")
         assert found.exit_code == 0
     assert "cannot verify" in run("--help").stdout
+
+
+def test_a_plan_says_what_a_share_finds_and_that_long_answers_are_nearly_always_drawn():
+    told = json.loads(run("plan", "--sample", "1/100", "--json", "--lengths", "1000").stdout)
+    assert {level["confidence"]: level["needed"] for level in told["levels"]}[0.99] == 459
+    assert told["expected_messages"] == pytest.approx(1 - 0.99**1000)
+    shown = run("plan", "--sample", "1/100", "--by", "message").stdout
+    assert "after 459 deviating messages" in shown
+    for bad in (("--lengths", "many"), ("--lengths", "0"), ("--sample", "2")):
+        assert isinstance(run("plan", *bad).exception, ConfigError)
+
+
+def test_commitments_are_opened_by_the_keys_of_their_own_epochs(tmp_path: Path):
+    found = run("commit", tmp_path / "secret", "--origin", ORIGIN, "--first", 3, "--json")
+    told = json.loads(found.stdout)["commitments"]
+    secret = (tmp_path / "secret").read_bytes()
+    assert sorted(map(int, told)) == list(range(3, 11))
+    assert all(
+        opens(epoch_key(secret, int(epoch)), bytes.fromhex(one), ORIGIN, int(epoch))
+        for epoch, one in told.items()
+    )
+    assert not opens(epoch_key(secret, 3), bytes.fromhex(told["4"]), ORIGIN, 4)

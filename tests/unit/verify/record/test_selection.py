@@ -14,8 +14,10 @@ from record_world import RecordWorld, read_all
 
 from tidegate.errors import ConfigError
 from tidegate.verify.selection import (
+    EPOCH_ENTRIES,
     Policy,
     Subject,
+    closed_epochs,
     commitment,
     draw,
     epoch_key,
@@ -90,6 +92,11 @@ def test_an_answer_belongs_to_the_epoch_in_which_it_was_signed() -> None:
     assert subject == Subject("example.com/record", response.number, response.digest, 2)
     assert subject_of(response, "example.com/record", 0, after) is None
     assert subject_of(response, "example.com/record", end, end + 9) is None
+
+
+def test_only_epochs_that_can_grow_no_more_are_closed() -> None:
+    assert list(closed_epochs(EPOCH_ENTRIES - 1)) == []
+    assert list(closed_epochs(2 * EPOCH_ENTRIES)) == [0, 1]
 
 
 def test_all_and_none() -> None:

@@ -19,7 +19,8 @@ SUBJECT = Subject(
     rule=Rule(),
     rate="1/3",
     by="token",
-    selection="00" * 32,
+    commitment="00" * 32,
+    secret="11" * 32,
 )
 
 

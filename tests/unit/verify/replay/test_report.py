@@ -43,7 +43,7 @@ def reported(tally: Tally, *, exact: bool = True, rate: str = "1", kept: bool = 
         exact=exact,
         rate=rate,
         by="token",
-        key="",
+        keys={},
         profile="" if exact else "made by hand",
     )
     return report_of(
