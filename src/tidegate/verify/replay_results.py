@@ -32,8 +32,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What results are of; two runs share a file only where all of it is equal.
 
     `record` is the record's public key in full, `model` and `tokenizer` are fingerprints, `rate` is
-    a fraction. `commitment` is to the key of epoch 0. `secret` is what answers were drawn with (hex)
-    where no file of its own keeps it, else empty: these results are as secret as it.
+    a fraction. `commitment` is to the key of epoch 0. `secret` (hex) is what answers are drawn with
+    where no other file keeps it, else empty: these results are as secret as it.
     """
 
     version: int
