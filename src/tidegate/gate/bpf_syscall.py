@@ -19,7 +19,7 @@ from tidegate.gate.meter_port import MeterError
 
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _PROG_LOAD, _OBJECT_INFO = 0, 1, 2, 5, 15
-_PER_CPU_ARRAY = 6
+_ARRAY, _PER_CPU_ARRAY = 2, 6
 _SCHED_CLS = 3
 _LOG_BYTES = 1 << 20
 _ATTRIBUTE_BYTES = 128
@@ -87,6 +87,38 @@ class CounterMap:
         key = ctypes.c_uint32(row)
         places = (self.descriptor, ctypes.addressof(key), values.ctypes.data, 0)
         _bpf(command, struct.pack("<IxxxxQQQ", *places), "use a counter map")
+
+
+class SharedArray:
+    """An array of `rows` 64-bit numbers that all processors share; all zero at first.
+
+    Raises:
+        MeterError: no BPF in this kernel, or not for this process.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.descriptor = _bpf(
+            _MAP_CREATE, struct.pack("<IIIII", _ARRAY, 4, 8, rows, 0), "make an array"
+        )
+
+    def get(self, row: int) -> int:
+        """The number there."""
+        value = ctypes.c_uint64()
+        self._element(_MAP_LOOKUP, row, value)
+        return value.value
+
+    def put(self, row: int, value: int) -> None:
+        """Make it another number, in one step."""
+        self._element(_MAP_UPDATE, row, ctypes.c_uint64(value))
+
+    def close(self) -> None:
+        """Let go of the array; a program that uses it keeps it alive."""
+        os.close(self.descriptor)
+
+    def _element(self, command: int, row: int, value: ctypes.c_uint64) -> None:
+        key = ctypes.c_uint32(row)
+        places = (self.descriptor, ctypes.addressof(key), ctypes.addressof(value), 0)
+        _bpf(command, struct.pack("<IxxxxQQQ", *places), "use an array")
 
 
 def load_classifier(program: bytes, name: str) -> int:

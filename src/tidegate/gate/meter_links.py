@@ -15,6 +15,9 @@ from tidegate.gate.meter_port import MeterError
 EGRESS, INGRESS = 0xFFFFFFF3, 0xFFFFFFF2
 """The two hooks of a clsact qdisc."""
 
+METER_PRIORITY = 2
+"""The quota's program goes before: a meter counts what was let out."""
+
 _ROOT = 0xFFFFFFFF
 _ANY_PROTOCOL = 3
 
@@ -100,8 +103,16 @@ class Links:
             # Two numbers, major and minor: the kernel gives no counts of a qdisc without a handle.
             self._netlink.tc("replace", "pfifo", index, 0x8A0000, limit=limit)
 
-    def attach(self, interface: str, index: int, hook: int, program: int, name: str) -> None:
-        """Run a loaded program on every frame at a hook, before later filters."""
+    def attach(
+        self,
+        interface: str,
+        index: int,
+        hook: int,
+        program: int,
+        name: str,
+        priority: int = METER_PRIORITY,
+    ) -> None:
+        """Run a loaded program on every frame at a hook, before filters of a higher `priority`."""
         with _translated(interface):
             if not self.has_clsact(index):
                 self._netlink.tc("add", "clsact", index)
@@ -112,7 +123,7 @@ class Links:
                 fd=program,
                 name=name,
                 parent=hook,
-                prio=1,
+                prio=priority,
                 protocol=_ANY_PROTOCOL,
                 direct_action=True,
             )
@@ -125,11 +136,11 @@ class Links:
                 return True
         return False
 
-    def detach(self, interface: str, index: int, hook: int) -> None:
+    def detach(self, interface: str, index: int, hook: int, priority: int = METER_PRIORITY) -> None:
         """Take our filter away again; other filters and the qdisc stay."""
         with _translated(interface):
             self._netlink.tc(
-                "del-filter", "bpf", index, parent=hook, prio=1, protocol=_ANY_PROTOCOL
+                "del-filter", "bpf", index, parent=hook, prio=priority, protocol=_ANY_PROTOCOL
             )
 
 
