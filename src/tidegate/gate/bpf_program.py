@@ -1,7 +1,7 @@
 """The kernel meter's program: counts every frame that passes a clsact hook, and lets it pass.
 
-For each frame it adds to one row of a map, chosen by class (the low four bits of the packet's mark)
-and protocol: frames, bytes by its own reading of the headers, bytes by the kernel's (`wire_len`),
+For each frame it adds to two rows of a map, its protocol's and its class's (the low byte of the
+packet's mark): frames, bytes by its own reading of the headers, bytes by the kernel's (`wire_len`),
 and packets and bytes as the device sees them. The two ways to the bytes on the wire,
 
     own = len + (segments - 1) * headers        segments = ceil((len - headers) / gso_size)
@@ -44,10 +44,11 @@ from tidegate.gate.bpf_assembler import (
 )
 from tidegate.gate.meter_port import PROTOCOLS
 
-CLASSES: Final = 16
-"""Marks that are told apart: the low four bits."""
+CLASSES: Final = 256
+"""Marks that are told apart: the low byte. A packet that no rule marked may carry any mark."""
 
-ROWS: Final = CLASSES * len(PROTOCOLS)
+ROWS: Final = len(PROTOCOLS) + CLASSES
+"""Rows of the map: protocols first."""
 
 COUNTERS: Final = ("frames", "own_bytes", "kernel_bytes", "packets", "packet_bytes")
 """What a row of the map holds, each 64 bits: a super-packet is many frames and one packet."""
@@ -194,17 +195,26 @@ def _segments() -> list[Line]:
 
 
 def _count(map_descriptor: int, egress: bool) -> list[Line]:
-    """Row = class * protocols + protocol; add, and let the frame pass.
+    """Add to the rows r7 and protocols + class, and let the frame pass.
 
     A row is this processor's own, and nothing interrupts the hook there, so adding is whole.
     """
     return [
         Label("count"),
-        load(4, R1, R6, _MARK),
-        compute("and", R1, CLASSES - 1),
-        compute("mul", R1, len(PROTOCOLS)),
-        compute("add", R1, R7),
-        store(4, R10, _ROW, R1),
+        *_add_to_row(map_descriptor, egress),
+        load(4, R7, R6, _MARK),
+        compute("and", R7, CLASSES - 1),
+        compute("add", R7, len(PROTOCOLS)),
+        *_add_to_row(map_descriptor, egress),
+        Label("pass"),
+        move(R0, _GO_ON),
+        leave(),
+    ]
+
+
+def _add_to_row(map_descriptor: int, egress: bool) -> list[Line]:
+    return [
+        store(4, R10, _ROW, R7),
         *load_map(R1, map_descriptor),
         move(R2, R10),
         compute("add", R2, _ROW),
@@ -219,9 +229,6 @@ def _count(map_descriptor: int, egress: bool) -> list[Line]:
         *_add(3, R2),
         load(4, R2, R6, _LEN),
         *_add(4, R2),
-        Label("pass"),
-        move(R0, _GO_ON),
-        leave(),
     ]
 
 

@@ -56,7 +56,10 @@ class KernelMeter:
             os.close(loaded)
 
     def read(self, boundary: Boundary) -> Reading:
-        """As `Meter.read`; by protocol and by class. Classes are named by their mark."""
+        """As `Meter.read`; by protocol and by class.
+
+        Classes are named by their mark, and of them only frames and bytes are known.
+        """
         with meter_links.opened() as links:
             link = links.link(self._interface)
             if link.index != self._index or not links.attached(link.index, self._hook, _NAME):
@@ -70,13 +73,12 @@ class KernelMeter:
             except MeterError:
                 queued = dropped = 0
         rows = self._whole_rows()
-        protocols: dict[str, Counted] = {}
-        classes: dict[str, Counted] = {}
-        for number, row in enumerate(rows.tolist()):
-            mark, protocol = divmod(number, len(PROTOCOLS))
-            counted = _counted(PROTOCOLS[protocol], *row[:3])
-            for table, key in ((protocols, PROTOCOLS[protocol]), (classes, f"mark {mark}")):
-                table[key] = table.get(key, Counted()) + counted
+        kinds = dict(zip(PROTOCOLS, rows.tolist(), strict=False))
+        protocols = {name: _counted(name, *row[:3]) for name, row in kinds.items()}
+        classes = {
+            f"mark {mark}": Counted(packets=frames, wire_bytes=sent)
+            for mark, (frames, _, sent, *_) in enumerate(rows[len(PROTOCOLS) :].tolist())
+        }
         return Reading(
             meter=self.name,
             boundary=boundary,
@@ -86,7 +88,7 @@ class KernelMeter:
             classes=sorted_rows(classes),
             queued=queued,
             dropped=dropped,
-            device=(int(rows[:, 3].sum()), int(rows[:, 4].sum())),
+            device=(sum(row[3] for row in kinds.values()), sum(row[4] for row in kinds.values())),
         )
 
     def close(self) -> None:

@@ -125,7 +125,8 @@ class Reading:
     counts from (an interface, a program, a socket), and changes where counting began anew.
     `queued` and `dropped` are of what it counted: bytes that still wait in a queue behind it, and
     packets that this queue dropped, ever. `device` is what the interface itself should have
-    counted, as (packets, bytes), super-packets whole.
+    counted, as (packets, bytes), super-packets whole. Of `classes`, frames and wire bytes
+    are known.
     """
 
     meter: str

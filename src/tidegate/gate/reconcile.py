@@ -20,7 +20,16 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Final, TypeAlias
 
-from tidegate.gate.meter_port import FIELDS, PROTOCOLS, Boundary, Counted, Reading, Span, summed
+from tidegate.gate.meter_port import (
+    FIELDS,
+    PROTOCOLS,
+    Boundary,
+    Counted,
+    Reading,
+    Rows,
+    Span,
+    summed,
+)
 
 LARGEST_PACKET: Final = 1 << 17
 """Bytes on the wire of the largest super-packet (64 KiB of data) down to segments of 66 bytes."""
@@ -183,8 +192,12 @@ class _View:
                         explained = counted.wire_bytes - counted.unexplained
                         said = _points(explained=explained, counted=counted.wire_bytes)
                         yield Finding(row, "wire_bytes", said, me)
-                for name, rows in (("protocols", reading.protocols), ("classes", reading.classes)):
-                    if rows and (total := summed(rows)) != reading.total:
+                for name, rows in self._sums(reading):
+                    total = summed(rows)
+                    if (total.frames, total.wire_bytes) != (
+                        reading.total.frames,
+                        reading.total.wire_bytes,
+                    ):
                         said = _points(summed=total.wire_bytes, all=reading.total.wire_bytes)
                         yield Finding(f"the sum of {name}", "wire_bytes", said, me)
         steps = ((self.base, self.span.before), (self.span.before, self.span.after))
@@ -192,6 +205,12 @@ class _View:
             if _went_back(earlier, later):
                 said = _points(earlier=earlier.total.wire_bytes, later=later.total.wire_bytes)
                 yield Finding("counts that went back", "wire_bytes", said, me)
+
+    def _sums(self, reading: Reading) -> Iterator[tuple[str, Rows]]:
+        yield "protocols", reading.protocols
+        # Counted beside the total, not as parts of it: while it moves they may be a frame apart.
+        if reading.classes and self.span.before.total == self.span.after.total:
+            yield "classes", reading.classes
 
 
 def _compared(row: str, field: str, said: Sequence[tuple[str, int, int]]) -> Finding | None:

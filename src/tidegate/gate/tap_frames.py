@@ -8,6 +8,7 @@ before its bytes the `virtio_net_hdr` that says how a super-packet is to be cut.
 from __future__ import annotations
 
 import struct
+from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,105 +68,126 @@ def tally_block(block: memoryview, address: bytes) -> Tally:
         MeterError: frames were lost while the block was filled, a super-packet is of a kind that
             cannot be cut, or the block makes no sense.
     """
-    count, first = struct.unpack_from("<II", block, 12)
+    count, first, length = struct.unpack_from("<III", block, 12)
     if not count:
         return Tally()
-    data = np.frombuffer(block, np.uint8)
-    frames = _Frames(data, _places(block, count, first))
-    if (frames.status & _STATUS_LOSING).any():
-        raise MeterError("the tap lost frames while it was filling a block")
-    ours = np.ones(count, bool)
-    for position, byte in enumerate(address):
-        ours &= frames.byte(6 + position) == byte
+    if not BLOCK_HEADER <= length <= len(block):
+        raise MeterError("a block of the tap is longer than itself")
+    frames = _Frames(block, _places(block[:length], count, first))
+    ours = frames.from_address(address)
+    inbound = int(count - ours.sum())
+    frames = frames.only(ours)
     row = frames.rows()
-    segments, size = frames.cut(row)
-    picked = row[ours]
-    return Tally(
-        tuple(_sums(picked, segments[ours]).tolist()),
-        tuple(_sums(picked, size[ours]).tolist()),
-        int(count - ours.sum()),
-    )
+    segments, size = frames.cut()
+    return Tally(tuple(_sums(row, segments).tolist()), tuple(_sums(row, size).tolist()), inbound)
 
 
 def _places(block: memoryview, count: int, first: int) -> Integers:
-    places = np.empty(count, np.int64)
+    """Where each frame's header starts: a chain that has to be followed."""
     words = block[: len(block) // 4 * 4].cast("I")
+    places = [0] * count
     at, last = first, len(block) - BLOCK_HEADER
     for number in range(count):
         if not BLOCK_HEADER <= at <= last or at & 3:
             raise MeterError("a block of the tap names a frame outside itself")
         places[number] = at
         at += words[at >> 2]
-    return places
+    return np.array(places)
 
 
 class _Frames:
     """Columns of a block's frames, each of shape (N,)."""
 
-    def __init__(self, data: npt.NDArray[np.uint8], places_N: Integers) -> None:
-        self._data = data
-        self.kept = self._number(places_N + 12, 4)
-        self.length = self._number(places_N + 16, 4)
-        self.status = self._number(places_N + 20, 4)
-        self._bytes_at = places_N + self._number(places_N + 24, 2)
-        self._vnet = self._bytes_at - VNET_HEADER
-        if ((self._bytes_at + self.kept) > len(data)).any():
+    def __init__(self, block: memoryview, places_N: Integers) -> None:
+        whole = block[: len(block) // 4 * 4]
+        self._words = np.frombuffer(whole, "<u4")
+        self._pairs = np.frombuffer(whole, "<u2")
+        self._last = len(self._pairs) - 1
+        at = places_N >> 2
+        self._kept = self._words[at + 3].astype(np.int64)
+        self._length = self._words[at + 4].astype(np.int64)
+        self._status = self._words[at + 5]
+        self._start = places_N + (self._words[at + 6] & 0xFFFF)
+        if (self._status & _STATUS_LOSING).any():
+            raise MeterError("the tap lost frames while it was filling a block")
+        if (self._start & 1).any() or (self._start + self._kept > len(whole)).any():
             raise MeterError("a block of the tap names bytes outside itself")
+        self._kind = self.big(12)
 
-    def byte(self, offset: int | Integers) -> Integers:
-        """One byte of each frame; -1 where it has none."""
-        there = self.kept > offset
-        found = self._data[np.where(there, self._bytes_at + offset, 0)].astype(np.int64)
-        return np.where(there, found, -1)
+    def only(self, picked_N: npt.NDArray[np.bool_]) -> _Frames:
+        """Some of the frames."""
+        some = copy(self)
+        for name in ("_kept", "_length", "_status", "_start", "_kind"):
+            setattr(some, name, getattr(self, name)[picked_N])
+        return some
+
+    def big(self, offset: int | Integers) -> Integers:
+        """Two bytes of each frame, at an even offset, in network order; -1 where it ends before."""
+        place = np.minimum((self._start + offset) >> 1, self._last)
+        pair = self._pairs[place].byteswap().astype(np.int64)
+        return np.where(self._kept >= offset + 2, pair, -1)
+
+    def from_address(self, address: bytes) -> npt.NDArray[np.bool_]:
+        """Which frames have this source."""
+        ours = np.ones(len(self._kept), bool)
+        for offset in (0, 2, 4):
+            ours &= self.big(6 + offset) == int.from_bytes(address[offset : offset + 2], "big")
+        return ours
 
     def rows(self) -> Integers:
         """The row of `PROTOCOLS` that each frame belongs to."""
-        kind = self._big(12)
-        row = np.full(len(kind), _ROW_OF["other"])
-        tagged = self.status & _STATUS_VLAN != 0
-        row[~tagged & (kind == 0x0806)] = _ROW_OF["arp"]
-        for version, ether_type, at in ((4, 0x0800, 23), (6, 0x86DD, 20)):
-            family = ~tagged & (kind == ether_type)
-            row[family] = _ROW_OF[f"ip{version}.other"]
-            number = self.byte(at)
-            names = ("tcp", "udp", "icmp")
-            for name, wanted in zip(names, _PROTOCOLS_OF[version], strict=True):
-                row[family & (number == wanted)] = _ROW_OF[f"ip{version}.{name}"]
-            pieces = number == 44
-            if version == 4:
-                # A frame too short to name its protocol is no fragment either.
-                pieces = (number >= 0) & (self._big(20) & 0x3FFF != 0)
-            row[family & pieces] = _ROW_OF[f"ip{version}.fragment"]
+        row = np.full(len(self._kind), _ROW_OF["other"])
+        tagged = self._status & _STATUS_VLAN != 0
+        row[~tagged & (self._kind == 0x0806)] = _ROW_OF["arp"]
+        fourth, third = self.big(22), self.big(20)
+        # A frame too short to name its protocol is no fragment either: negative, as `big` has it.
+        pieces = (fourth >= 0) & (third & 0x3FFF != 0)
+        self._sort(row, 4, ~tagged & (self._kind == 0x0800), fourth & 0xFF, fourth >= 0, pieces)
+        # At 20 the frame may end within the pair that is read.
+        last = np.where((third < 0) & (self._kept == 21), self._single(20), third >> 8)
+        self._sort(row, 6, ~tagged & (self._kind == 0x86DD), last, last >= 0, last == 44)
         return row
 
-    def cut(self, row_N: Integers) -> tuple[Integers, Integers]:
+    def cut(self) -> tuple[Integers, Integers]:
         """Frames that each packet is cut into, and their bytes with a header each."""
-        kind = self._data[self._vnet + 1] & ~np.uint8(_GSO_ECN)
-        size = self._number(self._vnet + 4, 2)
+        vnet = (self._start - VNET_HEADER) >> 1
+        kind = (self._pairs[vnet] >> 8) & ~np.uint16(_GSO_ECN)
+        size = self._pairs[vnet + 2].astype(np.int64)
         tcp = (kind == _GSO_TCP4) | (kind == _GSO_TCP6)
         udp = kind == _GSO_UDP
         if not (tcp | udp | (kind == 0)).all():
             raise MeterError("a super-packet is of a kind that the tap cannot cut")
-        headers = np.full(len(row_N), ETHERNET + 40)
-        version4 = self._big(12) == 0x0800
-        headers[version4] = ETHERNET + 4 * (self.byte(14)[version4] & 0x0F)
-        headers = headers + np.where(udp, 8, 4 * (np.maximum(self.byte(headers + 12), 0) >> 4))
-        data = self.length - headers
+        headers = np.full(len(kind), ETHERNET + 40)
+        version4 = self._kind == 0x0800
+        headers[version4] = ETHERNET + 4 * (self.big(14)[version4] >> 8 & 0x0F)
+        transport = 4 * (np.maximum(self.big(headers + 12), 0) >> 12)
+        headers = headers + np.where(udp, 8, transport)
+        data = self._length - headers
         many = (tcp | udp) & (size > 0) & (data > 0)
         segments = np.where(many, -(-data // np.maximum(size, 1)), 1)
-        return segments, self.length + (segments - 1) * headers
+        return segments, self._length + (segments - 1) * headers
 
-    def _big(self, offset: int) -> Integers:
-        return self.byte(offset) * 256 + self.byte(offset + 1)
+    def _single(self, offset: int) -> Integers:
+        place = np.minimum((self._start + offset) >> 1, self._last)
+        first: Integers = self._pairs[place].astype(np.int64) & 0xFF
+        return first
 
-    def _number(self, places: Integers, length: int) -> Integers:
-        found = self._data[places].astype(np.int64)
-        for position in range(1, length):
-            found |= self._data[places + position].astype(np.int64) << (8 * position)
-        return found
+    @staticmethod
+    def _sort(
+        row_N: Integers,
+        version: int,
+        family_N: npt.NDArray[np.bool_],
+        number_N: Integers,
+        named_N: npt.NDArray[np.bool_],
+        pieces_N: npt.NDArray[np.bool_],
+    ) -> None:
+        row_N[family_N] = _ROW_OF[f"ip{version}.other"]
+        names = ("tcp", "udp", "icmp")
+        for name, wanted in zip(names, _PROTOCOLS_OF[version], strict=True):
+            row_N[family_N & named_N & (number_N == wanted)] = _ROW_OF[f"ip{version}.{name}"]
+        row_N[family_N & pieces_N] = _ROW_OF[f"ip{version}.fragment"]
 
 
 def _sums(row_N: Integers, values_N: Integers) -> Integers:
-    sums = np.zeros(len(PROTOCOLS), np.int64)
-    np.add.at(sums, row_N, values_N)
-    return sums
+    # Sums of doubles are exact up to 2**53; a block holds far less.
+    return np.bincount(row_N, values_N, len(PROTOCOLS)).astype(np.int64)

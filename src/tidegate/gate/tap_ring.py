@@ -21,9 +21,10 @@ from tidegate.gate.tap_frames import SNAP
 RETIRE_MS: Final = 8
 """A block that is not full is handed over after this long."""
 
-BLOCK_BYTES: Final = 1 << 20
-BLOCKS: Final = 64
-"""64 MiB: about 250,000 frames, half a second of the most that two cores forward."""
+BLOCK_BYTES: Final = 1 << 18
+BLOCKS: Final = 384
+"""96 MiB: room for 350,000 frames; and as blocks are handed over half empty where little arrives,
+for three seconds in which a busy host runs others."""
 
 _SOL_PACKET = 263
 _ADD_MEMBERSHIP, _RX_RING, _STATISTICS, _VERSION, _VNET_HDR, _IGNORE_OUTGOING = 1, 5, 6, 10, 15, 23
