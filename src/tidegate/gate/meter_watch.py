@@ -1,0 +1,130 @@
+"""Keeps the lease: holds the meters against each other, again and again, and tells the gate.
+
+`Watch.permit` is what the gate's heartbeat asks before each beat. A verdict is written down before
+it has an effect; where it cannot be written, the gate closes.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Protocol
+
+from tidegate.clock import Clock
+from tidegate.errors import TidegateError
+from tidegate.gate.latch import Diary
+from tidegate.gate.lease import Allowed, Judged, Lease, Stopped, Terms, decide, refusal, said
+from tidegate.gate.reconcile import Verdict
+
+
+class Judge(Protocol):
+    """Several meters; `meter_group.Group` is one."""
+
+    def zero(self) -> None:
+        """Count from here on; the gate is closed. Raises MeterError."""
+        ...
+
+    def judge(self) -> Verdict:
+        """What they say of now."""
+        ...
+
+
+class Watch:
+    """The lease of one gate.
+
+    Args:
+        judge: the meters.
+        diary: where everything is written down; also says whether an operator latched or reset.
+        terms: how long a verdict is good for.
+        clock: the gate's.
+        boot: as `meter_group.boot_id` tells.
+    """
+
+    def __init__(self, judge: Judge, diary: Diary, terms: Terms, clock: Clock, boot: str) -> None:
+        self._judge, self._diary, self._terms = judge, diary, terms
+        self._clock, self._boot = clock, boot
+        self._lock = threading.Lock()
+        self._begun = False
+        self._written_ns = 0
+        self._unwritten: str | None = None
+        self._lease = Lease(boot, latched=diary.latched())
+
+    def permit(self) -> str | None:
+        """Why the gate has to stay closed; None where it may let out for one more beat.
+
+        It never waits for a meter: a heartbeat may ask.
+        """
+        with self._lock:
+            try:
+                self._listen()
+            except TidegateError as error:
+                return error.message
+            return refusal(self._lease, self._boot, self._now())
+
+    def turn(self) -> Verdict | None:
+        """Ask the meters once, and renew, close or latch. None where there was nothing to ask."""
+        try:
+            with self._lock:
+                self._listen()
+                latched, begun = self._lease.latched is not None, self._begun
+            if latched:
+                return None
+            if not begun:
+                self._begin()
+            verdict = self._judge.judge()
+            with self._lock:
+                self._listen()
+                self._take(verdict)
+        except TidegateError as error:
+            with self._lock:
+                self._lease = replace(self._lease, until_ns=0, closed=error.message)
+            return None
+        return verdict
+
+    def hold(self, stop: threading.Event, *, every_s: float) -> None:
+        """Turn until `stop` is set. Runs in a thread of the gate's network namespace."""
+        while not stop.is_set():
+            self.turn()
+            stop.wait(every_s)
+
+    def _begin(self) -> None:
+        # Closed as yet: nothing was judged. What passes from here on, every meter counts.
+        self._judge.zero()
+        self._diary.write("begun", "the meters count from here on")
+        with self._lock:
+            self._begun = True
+
+    def _take(self, verdict: Verdict) -> None:
+        before, now = self._lease, self._now()
+        after = decide(before, self._terms, Judged(verdict, now))
+        if after.until_ns == 0:
+            # Closing does not wait for the disk.
+            self._lease = after
+        if after.latched is not None:
+            if before.latched is None:
+                self._unwritten = after.latched
+                self._diary.judged(verdict)
+                self._diary.latch(after.latched)
+                self._unwritten = None
+        elif after.closed != before.closed:
+            self._diary.write("closed" if after.closed else "opened", after.closed or said(verdict))
+        elif after.settled_ns > self._written_ns + self._terms.settle_ns:
+            self._diary.judged(verdict)
+            self._written_ns = now
+        self._lease = after
+
+    def _listen(self) -> None:
+        """Follow what others wrote: incidents latch, operators reset."""
+        if self._unwritten is not None:
+            # The disk was full when the gate latched: until that is written, it is no reset.
+            self._diary.latch(self._unwritten)
+            self._unwritten = None
+        latched = self._diary.latched()
+        if latched is not None and self._lease.latched is None:
+            self._lease = decide(self._lease, self._terms, Stopped(latched))
+        elif latched is None and self._lease.latched is not None:
+            self._lease = decide(self._lease, self._terms, Allowed())
+            self._begun = False
+
+    def _now(self) -> int:
+        return int(1e9 * self._clock.monotonic())
