@@ -34,6 +34,7 @@ class Kind(StrEnum):
     SHIFT = "flow-shift"
     BEACON = "beacon"
     DRIP = "slow-drip"
+    BLIND = "blind"
 
 
 class Ends(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,6 +69,7 @@ _SIGNATURES: Final[Mapping[Kind, tuple[int, str, str]]] = {
     Kind.SHIFT: (1_940_003, "more leaves than is billed", "Potentially Bad Traffic"),
     Kind.BEACON: (1_940_004, "regular calls", "Potentially Bad Traffic"),
     Kind.DRIP: (1_940_005, "slow drip", "Potential Corporate Privacy Violation"),
+    Kind.BLIND: (1_940_006, "frames left unseen", "Detection of a Denial of Service Attack"),
 }
 _GRAVE: Final = frozenset({Seen.OWN_WEIGHTS, Seen.MODEL_FILE, Seen.WEIGHTS})
 
@@ -140,6 +142,19 @@ def of_drip(drip: Drip, time: Timestamp) -> Alert:
         bytes=drip.sent,
         ends=_ends_of_connection(drip.example),
         facts={"hours": drip.hours, "bytes_a_day": drip.a_day, "days_left": drip.days_left},
+    )
+
+
+def blinded(interface: str, frames: int, time: Timestamp) -> Alert:
+    """Frames passed an interface faster than anybody looked."""
+    return Alert(
+        time=time,
+        kind=Kind.BLIND,
+        text=f"{frames:,} frames passed {interface} unseen: they came faster than they are scanned",
+        detector="overrun",
+        severity=Severity.MEDIUM,
+        bytes=0,
+        facts={"frames": frames},
     )
 
 

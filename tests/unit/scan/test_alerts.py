@@ -12,6 +12,7 @@ from tidegate.scan.alerts import (
     Alert,
     Ends,
     Kind,
+    blinded,
     community_id,
     eve,
     ocsf,
@@ -63,6 +64,7 @@ def _alerts() -> list[Alert]:
         of_shift(shift),
         of_beacon(Beacon(_CALL, 60, 300.0, 0.1, 0.0, 6.0, 6000), Timestamp(2.0)),
         of_drip(Drip(_CALL, 9999, 20, 24, 800, 9999.0, None), Timestamp(3.0)),
+        blinded("out", 12, Timestamp(4.0)),
     ]
 
 
@@ -106,4 +108,4 @@ def test_what_was_stopped_says_so_in_both_forms() -> None:
 
 def test_a_re_run_gives_a_finding_the_same_uid_and_another_finding_another() -> None:
     uids = [ocsf(alert, "1")["finding_info"]["uid"] for alert in (*_alerts(), *_alerts())]
-    assert len(set(uids)) == 4
+    assert len(set(uids)) == 5

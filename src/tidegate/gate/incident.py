@@ -1,0 +1,144 @@
+"""What happens when something is seen: which incident it is, and what is done about it. Pure.
+
+An incident is one kind of thing between one pair of ends; what is seen of it again belongs to it.
+Acting is a ladder: note, throttle, latch. Nothing here ever takes a step back down; throttles run
+out by themselves, and a latch is reset by an operator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from tidegate.errors import ConfigError
+from tidegate.record.ocsf import Severity
+from tidegate.scan.alerts import Alert, Kind
+
+
+class Action(StrEnum):
+    """What is done, each with all that stands before it."""
+
+    NOTE = "note"
+    THROTTLE = "throttle"
+    LATCH = "latch"
+
+
+_LADDER: Final = (Action.NOTE, Action.THROTTLE, Action.LATCH)
+
+
+class Response(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to do about what.
+
+    `certain`: the owner's own weights, by fingerprint. `weights`: what looks like anybody's.
+    `opaque`: what cannot be told from encrypted bytes; a site that encrypts will only want to note
+    it. `shift`: more than is billed. `rest`: beacons and drips. `throttle_bytes_s` and `throttle_s`
+    say how much a throttled sender may still send, and for how long. `latch_after`: throttles of
+    one incident after which it is latched all the same; 0 never does.
+    """
+
+    certain: Action = Action.LATCH
+    weights: Action = Action.LATCH
+    opaque: Action = Action.NOTE
+    shift: Action = Action.THROTTLE
+    rest: Action = Action.NOTE
+    throttle_bytes_s: int = 4096
+    throttle_s: int = 600
+    latch_after: int = 3
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a throttle that is none."""
+        if self.throttle_bytes_s <= 0 or self.throttle_s <= 0 or self.latch_after < 0:
+            raise ConfigError("a throttle lets some bytes a second through, for some seconds")
+
+    def to(self, alert: Alert) -> Action:
+        """What one alert alone calls for."""
+        if alert.kind is Kind.WEIGHTS:
+            return self.certain if alert.severity is Severity.CRITICAL else self.weights
+        if alert.kind is Kind.OPAQUE:
+            return self.opaque
+        return self.shift if alert.kind is Kind.SHIFT else self.rest
+
+
+class Incident(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One incident so far. Times are Unix seconds: `first_byte` of the first that leaked, `alarm`
+    when that was known, `stopped` when the kernel had been told to stop it. `leaked`: bytes that
+    the alerts are about. `failure`: why something was not done that ought to have been."""
+
+    id: str
+    alert: Alert
+    action: Action
+    alerts: int = 1
+    throttles: int = 0
+    leaked: int = 0
+    first_byte: float
+    alarm: float
+    stopped: float | None = None
+    failure: str = ""
+
+    @property
+    def to_alarm(self) -> float:
+        """Seconds from the first leaked byte to the alarm."""
+        return max(0.0, self.alarm - self.first_byte)
+
+    @property
+    def to_stop(self) -> float | None:
+        """Seconds from the first leaked byte until it was stopped; None where it was not."""
+        return None if self.stopped is None else max(0.0, self.stopped - self.first_byte)
+
+    def summary(self) -> dict[str, Any]:
+        """The incident with both times, for people and machines."""
+        told: dict[str, Any] = msgspec.to_builtins(self)
+        return told | {"seconds_to_alarm": self.to_alarm, "seconds_to_stop": self.to_stop}
+
+
+Incidents = dict[str, Incident]
+"""Open incidents by id."""
+
+
+def decide(
+    incidents: Incidents, response: Response, alert: Alert, *, first_byte: float, alarm: float
+) -> tuple[Incidents, Incident, Action | None]:
+    """The incidents after one more alert, the one that it belongs to, and what is to be done now;
+    None where no more is called for than was done already.
+
+    A throttle is called for anew by each alert that comes through it, a latch only once.
+    """
+    name = identity(alert)
+    before = incidents.get(name)
+    wanted = response.to(alert)
+    if before is None:
+        incident = Incident(
+            id=name,
+            alert=alert,
+            action=wanted,
+            throttles=int(wanted is Action.THROTTLE),
+            leaked=alert.bytes,
+            first_byte=first_byte,
+            alarm=alarm,
+        )
+        return incidents | {name: incident}, incident, wanted
+    throttles = before.throttles + (wanted is Action.THROTTLE)
+    if response.latch_after and throttles > response.latch_after:
+        wanted = Action.LATCH
+    reached = max(before.action, wanted, key=_LADDER.index)
+    incident = msgspec.structs.replace(
+        before,
+        action=reached,
+        alerts=before.alerts + 1,
+        throttles=throttles,
+        leaked=before.leaked + alert.bytes,
+    )
+    climbed = reached is not before.action
+    again = wanted is Action.THROTTLE and before.action is not Action.LATCH
+    return incidents | {name: incident}, incident, wanted if climbed or again else None
+
+
+def identity(alert: Alert) -> str:
+    """Which incident an alert belongs to: its kind and hosts. Ports change at every connection."""
+    ends = alert.ends
+    where = "" if ends is None else f"{ends.source} {ends.destination}"
+    said = f"{alert.kind}\n{where}".encode()
+    return hashlib.sha256(said).hexdigest()[:12]

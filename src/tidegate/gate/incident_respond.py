@@ -1,0 +1,136 @@
+"""From an alert to what is done about it: decide, stop, write down, in that order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tidegate.clock import Clock
+from tidegate.errors import GateError
+from tidegate.gate.incident import Action, Incident, Incidents, Response, decide
+from tidegate.gate.incident_bundle import Position, write
+from tidegate.gate.incident_stop import Stop
+from tidegate.scan.alerts import Alert, eve
+from tidegate.units import Timestamp
+
+EVE_LOG: Final = "eve.json"
+"""In the incidents' folder: every alert, one event a line, as Suricata writes them."""
+PCAP_BYTES: Final = 1 << 20
+
+
+def no_position() -> Position | None:
+    """Where no log is kept."""
+    return None
+
+
+class Responder:
+    """Handles alerts one after another.
+
+    Args:
+        response: what is to be done about what.
+        stop: what it is done with; None only watches, and says so in each incident.
+        folder: where evidence goes.
+        clock: `now()` says when the alarm came and when the kernel had stopped it.
+        version: the product's, for the alerts.
+        position: where the log stands; asked for after stopping.
+        pcap_bytes: the most that a bundle's slice of traffic takes.
+    """
+
+    def __init__(
+        self,
+        *,
+        response: Response,
+        stop: Stop | None,
+        folder: Path,
+        clock: Clock,
+        version: str,
+        position: Callable[[], Position | None] = no_position,
+        pcap_bytes: int = PCAP_BYTES,
+    ) -> None:
+        self._response = response
+        self._stop = stop
+        self._folder = folder
+        self._clock = clock
+        self._version = version
+        self._position = position
+        self._pcap_bytes = pcap_bytes
+        self.incidents: Incidents = {}
+
+    def handle(
+        self, alert: Alert, first_byte: Timestamp, frames: Callable[[], Sequence[tuple[int, bytes]]]
+    ) -> Incident:
+        """Do what the alert calls for. `frames` is asked for only where evidence is kept: a bundle
+        for each step up, none for what an incident merely repeats.
+
+        What could not be done is in the incident's `failure`. A throttle that fails is a latch.
+        """
+        alarm = self._clock.now()
+        known = self.incidents
+        known, incident, action = decide(
+            known, self._response, alert, first_byte=first_byte, alarm=alarm
+        )
+        if action is not None:
+            incident = self._act(incident, action)
+        told = msgspec.structs.replace(alert, blocked=incident.stopped is not None)
+        try:
+            self._note(told)
+            if action is not None and (incident.alerts == 1 or incident.action is Action.LATCH):
+                self._keep(incident, frames())
+        except GateError as error:
+            incident = _failed(incident, error.message)
+        self.incidents = known | {incident.id: incident}
+        return incident
+
+    def _act(self, incident: Incident, action: Action) -> Incident:
+        if action is Action.NOTE:
+            return incident
+        if self._stop is None:
+            return _failed(incident, "this watch was started without the right to stop anything")
+        if action is Action.THROTTLE:
+            try:
+                self._throttle(self._stop, incident)
+            except GateError as error:
+                incident = _failed(incident, error.message)
+                incident = msgspec.structs.replace(incident, action=Action.LATCH)
+                action = Action.LATCH
+        if action is Action.LATCH:
+            try:
+                self._stop.latch(f"{incident.alert.kind.value}: {incident.alert.text}")
+            except GateError as error:
+                return _failed(incident, error.message)
+        alert = msgspec.structs.replace(incident.alert, blocked=True)
+        return msgspec.structs.replace(incident, stopped=self._clock.now(), alert=alert)
+
+    def _throttle(self, stop: Stop, incident: Incident) -> None:
+        ends = incident.alert.ends
+        if ends is None:
+            raise GateError("nobody in particular sent it, so nobody can be throttled")
+        stop.throttle(ends.source, self._response.throttle_bytes_s, self._response.throttle_s)
+
+    def _note(self, alert: Alert) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with (self._folder / EVE_LOG).open("ab") as file:
+                file.write(msgspec.json.encode(eve(alert)) + b"\n")
+        except OSError as error:
+            raise GateError(
+                f"no alert can be written to {self._folder}: {error.strerror}"
+            ) from error
+
+    def _keep(self, incident: Incident, frames: Sequence[tuple[int, bytes]]) -> None:
+        write(
+            self._folder,
+            incident,
+            frames,
+            version=self._version,
+            position=self._position(),
+            most_bytes=self._pcap_bytes,
+        )
+
+
+def _failed(incident: Incident, why: str) -> Incident:
+    said = f"{incident.failure}; {why}" if incident.failure else why
+    return msgspec.structs.replace(incident, failure=said)
