@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from tidegate.clock import Clock
-from tidegate.errors import GateError
+from tidegate.errors import GateError, TidegateError
 from tidegate.gate.incident import Action, Incident, Incidents, Response, decide
 from tidegate.gate.incident_bundle import Position, write
 from tidegate.gate.incident_stop import Stop
@@ -21,7 +21,7 @@ EVE_LOG: Final = "eve.json"
 PCAP_BYTES: Final = 1 << 20
 
 
-def no_position() -> Position | None:
+def unlogged(_: Incident) -> Position | None:
     """Where no log is kept."""
     return None
 
@@ -35,7 +35,8 @@ class Responder:
         folder: where evidence goes.
         clock: `now()` says when the alarm came and when the kernel had stopped it.
         version: the product's, for the alerts.
-        position: where the log stands; asked for after stopping.
+        log: writes an incident down, once for each step up, and says where the log stands then;
+            called after stopping.
         pcap_bytes: the most that a bundle's slice of traffic takes.
     """
 
@@ -47,7 +48,7 @@ class Responder:
         folder: Path,
         clock: Clock,
         version: str,
-        position: Callable[[], Position | None] = no_position,
+        log: Callable[[Incident], Position | None] = unlogged,
         pcap_bytes: int = PCAP_BYTES,
     ) -> None:
         self._response = response
@@ -55,7 +56,7 @@ class Responder:
         self._folder = folder
         self._clock = clock
         self._version = version
-        self._position = position
+        self._log = log
         self._pcap_bytes = pcap_bytes
         self.incidents: Incidents = {}
 
@@ -79,7 +80,7 @@ class Responder:
             self._note(told)
             if action is not None and (incident.alerts == 1 or incident.action is Action.LATCH):
                 self._keep(incident, frames())
-        except GateError as error:
+        except TidegateError as error:
             incident = _failed(incident, error.message)
         self.incidents = known | {incident.id: incident}
         return incident
@@ -99,7 +100,7 @@ class Responder:
         if action is Action.LATCH:
             try:
                 self._stop.latch(f"{incident.alert.kind.value}: {incident.alert.text}")
-            except GateError as error:
+            except TidegateError as error:
                 return _failed(incident, error.message)
         alert = msgspec.structs.replace(incident.alert, blocked=True)
         return msgspec.structs.replace(incident, stopped=self._clock.now(), alert=alert)
@@ -121,12 +122,13 @@ class Responder:
             ) from error
 
     def _keep(self, incident: Incident, frames: Sequence[tuple[int, bytes]]) -> None:
+        position = self._log(incident)
         write(
             self._folder,
             incident,
             frames,
             version=self._version,
-            position=self._position(),
+            position=position,
             most_bytes=self._pcap_bytes,
         )
 

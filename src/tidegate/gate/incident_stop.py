@@ -26,7 +26,7 @@ class Stop(Protocol):
         ...
 
     def latch(self, reason: str) -> None:
-        """Stop everything until an operator resets it. Raises GateError."""
+        """Stop everything until an operator resets it. Raises TidegateError."""
         ...
 
 
@@ -42,11 +42,14 @@ class KernelStop:
         nft.load(throttled(host, rate, seconds))
 
     def latch(self, reason: str) -> None:
-        """See `Stop.latch`. Where there is no gate there is nothing to close: GateError."""
-        self.keep_shut(reason)
-        if nft.look() is None:
-            raise GateError("there is no gate in this network namespace to close: apply a policy")
-        nft.load(nft_render.shut())
+        """See `Stop.latch`."""
+        try:
+            self.keep_shut(reason)
+        finally:
+            # Also where it cannot be written down: closed for a lease is better than open.
+            if nft.look() is None:
+                raise GateError("there is no gate in this network namespace to close")
+            nft.load(nft_render.shut())
 
 
 def throttled(host: str, rate: int, seconds: int) -> str:

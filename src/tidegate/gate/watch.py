@@ -83,8 +83,8 @@ class Capture:
 
     def lost(self) -> int:
         """Frames that were not looked at since this was last asked."""
-        counted = self._socket.getsockopt(_SOL_PACKET, _STATISTICS, 12)
-        return int(struct.unpack("<III", counted)[1])
+        counted = self._socket.getsockopt(_SOL_PACKET, _STATISTICS, 8)
+        return int(struct.unpack("II", counted)[1])
 
     def close(self) -> None:
         """Stop capturing."""

@@ -75,7 +75,7 @@ def _responder(
         folder=folder,
         clock=clock,
         version="1.2.3",
-        position=lambda: Position("gate", 7, "ab" * 32),
+        log=lambda _: Position("gate", 7, "ab" * 32),
         pcap_bytes=500,
     )
     return responder, made
