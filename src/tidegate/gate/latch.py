@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -44,6 +44,9 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     findings: tuple[_Text, ...] = ()
     who: _Text = ""
 
+
+FILE: Final = "diary.sqlite"
+"""The diary in the gate's folder."""
 
 _DECODER = msgspec.json.Decoder(Entry)
 _MOST_FINDINGS = 40

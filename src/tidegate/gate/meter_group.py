@@ -40,7 +40,7 @@ class Group:
         self._clock = clock
         self._boot = boot
         self._number = 0
-        self._base: tuple[Reading, ...] = ()
+        self.base: tuple[Reading, ...] = ()
         self.spans: tuple[Span, ...] = ()
 
     def boundary(self) -> Boundary:
@@ -57,8 +57,8 @@ class Group:
         until = self._clock.monotonic() + within_s
         while True:
             self.spans = self._read(self.boundary())
-            self._base = tuple(span.after for span in self.spans)
-            verdict = reconcile(self._base, self.spans, least=len(self._meters))
+            self.base = tuple(span.after for span in self.spans)
+            verdict = reconcile(self.base, self.spans, least=len(self._meters))
             if isinstance(verdict, Agree) and verdict.settled:
                 return
             if self._clock.monotonic() > until:
@@ -71,10 +71,10 @@ class Group:
             self.spans = self._read(boundary)
         except MeterError as error:
             return CannotTell(boundary, error.message)
-        verdict = reconcile(self._base, self.spans)
+        verdict = reconcile(self.base, self.spans)
         if isinstance(verdict, Agree) and verdict.settled:
             # What a queue dropped meanwhile is accounted for from here on.
-            self._base = tuple(span.after for span in self.spans)
+            self.base = tuple(span.after for span in self.spans)
         return verdict
 
     def settled(self, *, within_s: float = 5.0) -> Verdict:

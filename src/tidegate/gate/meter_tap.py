@@ -30,14 +30,17 @@ class TapMeter:
     Args:
         command: starts the program there and carries its standard input and output, such as
             `ssh taphost python -m tidegate.gate.tap_program span0 02:…`.
+        name: as the program calls itself, `tap` or `capture`.
         patience_s: how long it may take to answer.
 
     Raises:
         MeterError: it does not start, or cannot capture.
     """
 
-    def __init__(self, command: Sequence[str], *, patience_s: float = PATIENCE_S) -> None:
-        self.name = "tap"
+    def __init__(
+        self, command: Sequence[str], *, name: str = "tap", patience_s: float = PATIENCE_S
+    ) -> None:
+        self.name = name
         self._patience_ms = int(1000 * patience_s)
         try:
             self._process = subprocess.Popen(  # noqa: S603  from the operator's own policy

@@ -1,11 +1,12 @@
 """What runs on the tap's host: captures, counts, and answers for each boundary that it is told.
 
-    python -m tidegate.gate.tap_program INTERFACE ADDRESS
+    python -m tidegate.gate.tap_program INTERFACE ADDRESS [own]
 
 INTERFACE receives a copy of every frame on the gate's outside wire; ADDRESS is the Ethernet address
 of the gate's end. Each line on standard input is a `Boundary` in JSON; each is answered with one
 line, a `Reading` or `{"error": …}`. The first line of all is an answer to nobody: it captures now.
-It needs root on its own host, and nothing of the gate's.
+It needs root on its own host, and nothing of the gate's. `own` makes a capture of the gate itself
+of it, on the interface whose address it is: what stands in for a meter that a kernel lacks.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ class Tap:
         MeterError: see `Ring`; or `address` is none.
     """
 
-    def __init__(self, interface: str, address: str, clock: Clock) -> None:
-        self.name = "tap"
+    def __init__(self, interface: str, address: str, clock: Clock, *, own: bool = False) -> None:
+        self.name = "capture" if own else "tap"
         self._address = _bytes_of(address)
         self._clock = clock
         self._tally = Tally()
         self._broken: MeterError | None = None
-        self.ring = Ring(interface)
+        self.ring = Ring(interface, own=own)
         self._since = f"socket {os.getpid()}.{self.ring.fileno()} on {interface}"
 
     def drain(self) -> None:
@@ -115,11 +116,12 @@ def _bytes_of(address: str) -> bytes:
 
 def main() -> int:
     """The program; its exit status."""
-    if len(sys.argv) != 3:
-        print("usage: python -m tidegate.gate.tap_program INTERFACE ADDRESS", file=sys.stderr)
+    words = sys.argv[1:]
+    if len(words) not in (2, 3) or words[2:] not in ([], ["own"]):
+        print("usage: python -m tidegate.gate.tap_program INTERFACE ADDRESS [own]", file=sys.stderr)
         return 2
     try:
-        tap = Tap(sys.argv[1], sys.argv[2], SystemClock())
+        tap = Tap(words[0], words[1], SystemClock(), own=len(words) == 3)
     except TidegateError as error:
         _say(1, msgspec.json.encode({"error": error.message}))
         return 2

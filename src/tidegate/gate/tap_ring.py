@@ -38,15 +38,17 @@ _ATTACH_FILTER = 26
 class Ring:
     """Frames that reach `interface`, a block at a time. Open it in the tap's network namespace.
 
+    With `own`, also frames that this host itself sends there.
+
     Raises:
         MeterError: no such interface, or the kernel refuses the ring.
     """
 
-    def __init__(self, interface: str) -> None:
+    def __init__(self, interface: str, *, own: bool = False) -> None:
         self._interface = interface
         self._link = self._look()
         try:
-            self._socket = _capturing(interface)
+            self._socket = _capturing(interface, own=own)
             self._memory = mmap.mmap(self._socket.fileno(), BLOCK_BYTES * BLOCKS)
         except OSError as error:
             raise MeterError(
@@ -111,13 +113,13 @@ class Ring:
             return links.link(self._interface)
 
 
-def _capturing(interface: str) -> socket.socket:
+def _capturing(interface: str, *, own: bool) -> socket.socket:
     # Protocol 0: nothing arrives until everything is set and the socket is bound.
     made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     try:
         made.setsockopt(_SOL_PACKET, _VERSION, _TPACKET_V3)
         made.setsockopt(_SOL_PACKET, _VNET_HDR, 1)
-        made.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)
+        made.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, int(not own))
         _keep_the_start_of_each(made)
         frames = BLOCK_BYTES * BLOCKS // _FRAME_BYTES
         ring = (BLOCK_BYTES, BLOCKS, _FRAME_BYTES, frames, RETIRE_MS, 0, 0)
