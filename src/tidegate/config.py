@@ -97,6 +97,9 @@ class Outer(_Section):
     max_tokens: Positive = 1024
     streams_per_principal: Positive = 32
     open_metrics: bool = False
+    scan: Literal["off", "alarm", "stop"] = "off"
+    """Whether answers are looked at for weights, such as base64 of them, before they leave: `alarm`
+    counts and logs what is found, `stop` also withholds the rest of the answer."""
     ledger: Path = Path("run/outer-ledger.sqlite")
     record: Path | None = None
     """Where to write, outside, which tokens each answer was: for the demo."""

@@ -38,6 +38,7 @@ from tidegate.serve.outer.link import Connect, LinkEngine
 from tidegate.serve.outer.link_account import Purse
 from tidegate.serve.outer.link_settings import LinkSettings
 from tidegate.serve.outer.recorder import RecordedEngine
+from tidegate.serve.outer.scanned import ScannedEngine
 from tidegate.serve.schedule import PullPolicy
 from tidegate.serve.telemetry import Metrics, make_logger
 from tidegate.units import Bits, Seconds
@@ -76,6 +77,8 @@ async def run_outer(settings: Settings, stop: asyncio.Event, ready: Callable[[in
         if log is not None:
             engine = RecordedEngine(link, seeds, log, seal_of(settings), settings.record.lora)
         engine = held(settings, engine)
+        if settings.outer.scan != "off":
+            engine = ScannedEngine(engine, settings.outer.scan, metrics)
         if settings.outer.record is not None:
             engine = RecordingEngine(engine, seeds, settings.outer.record)
         await serve_api(

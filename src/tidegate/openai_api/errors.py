@@ -121,6 +121,13 @@ _OUTCOMES: Mapping[str, _Outcome] = MappingProxyType(
             "The answer was held back: nobody has verified it. Ask the operator.",
             NO_RETRY,
         ),
+        "weights_in_answer": _Outcome(
+            403,
+            "permission_error",
+            "answer_withheld",
+            "The answer was withheld: it looks like a model's weights. Ask the operator.",
+            NO_RETRY,
+        ),
         "invalid_job": _Outcome(
             400,
             "invalid_request_error",

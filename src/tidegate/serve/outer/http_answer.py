@@ -112,6 +112,7 @@ class Sender:
         )
 
     async def _write(self, body: bytes, *, last: bool = False) -> None:
+        self.trace.events += 1
         await self._send({"type": "http.response.body", "body": body, "more_body": not last})
 
     async def _send(self, message: Message) -> None:

@@ -34,6 +34,8 @@ class Trace:
     code: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    events: int = 0
+    """Writes that the answer left in; what a token's envelope costs on the wire depends on it."""
     bits: Bits = _NONE
 
 
@@ -92,5 +94,6 @@ class Observed:
             seconds=round(duration, 6),
             prompt_tokens=trace.prompt_tokens,
             completion_tokens=trace.completion_tokens,
+            events=trace.events,
             bits=trace.bits,
         )
