@@ -30,6 +30,8 @@ LOWEST, HIGHEST = -2.0, 30.0
 """Scores are cut to this range for the e-detector: a lower end near 0 allows larger stakes."""
 STAKES: Final = tuple(0.5 ** (n / 2) for n in range(1, 13))
 """Shares of the largest stake; the larger find jumps quickly, the smaller find drips at all."""
+_NO_BET = -1e300
+"""Natural logarithm of nothing, as JSON can hold it."""
 _CERTAINTY = 3.0
 """Standard errors by which the honest mean may exceed the one seen in calibration."""
 
@@ -131,7 +133,7 @@ class EDetector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Shiryaev-Roberts e-detector: for every bin a bet begins that the change is here, and all of
     them together are worth `log_e`. One for each of `STAKES`, mixed evenly."""
 
-    log_wealth: tuple[float, ...] = (-math.inf,) * len(STAKES)
+    log_wealth: tuple[float, ...] = (_NO_BET,) * len(STAKES)
 
     @property
     def log_e(self) -> float:

@@ -121,8 +121,8 @@ def test_a_watch_goes_on_from_what_was_saved() -> None:
     drawn = random.Random(4)
     watch = Watch(_PLAIN, Tuning())
     for _ in range(5):
+        assert msgspec.json.decode(msgspec.json.encode(watch), type=Watch) == watch
         watch, _ = observe(watch, _bin(drawn, added=0.01))
-    assert msgspec.json.decode(msgspec.json.encode(watch), type=Watch) == watch
 
 
 def test_bytes_without_any_bill_alarm_at_once() -> None:
