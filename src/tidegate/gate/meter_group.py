@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tidegate.clock import Clock
+from tidegate.errors import LedgerError
 from tidegate.gate.meter_port import Boundary, Meter, MeterError, Reading, Span
 from tidegate.gate.reconcile import Agree, CannotTell, Verdict, reconcile
 
@@ -69,7 +70,7 @@ class Group:
         boundary = self.boundary()
         try:
             self.spans = self._read(boundary)
-        except MeterError as error:
+        except (MeterError, LedgerError) as error:
             return CannotTell(boundary, error.message)
         verdict = reconcile(self.base, self.spans)
         if isinstance(verdict, Agree) and verdict.settled:
