@@ -18,6 +18,7 @@ MOST_LANES: Final[int] = lib.TG_LANES
 _NAME: Final[int] = lib.TG_LANE_NAME
 _FIRST_KEY: Final = 2
 _ROOM: Final = 2
+_LONGEST_KEY: Final = 1024
 _QUOTED_KEY = b'":'
 _SPARSEST: Final = 2048
 """JSON whose keys lie further apart than this gains nothing from being taken apart: its values are
@@ -34,6 +35,13 @@ class Lane(NamedTuple):
 def looks_like_json(data: bytes) -> bool:
     """Whether keys are dense enough for lanes to matter."""
     return data.count(_QUOTED_KEY) * _SPARSEST > len(data)
+
+
+def cut(data: bytes) -> int:
+    """How much to feed of a text that goes on, so that no key is cut in two. Longer values may be."""
+    near = len(data) - _LONGEST_KEY
+    found = max(data.rfind(end, max(0, near)) for end in (b'",', b'"}', b'"]', b"\n"))
+    return found + 1 if found >= 0 else len(data)
 
 
 class Lanes:

@@ -35,9 +35,9 @@ class Measures(NamedTuple):
     binary_W: Array
 
     @property
-    def gain_W(self) -> Array:
+    def gain_W(self) -> Array:  # noqa: N802
         """LZ gain as a share of the window's size."""
-        return (self.entropy_W - self.cost_W) / 8
+        return np.asarray((self.entropy_W - self.cost_W) / 8, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class Weighing:
     def score(self, measures: Measures) -> Array:
         """The score of each window; more is more like weights."""
         binary_W = np.minimum(measures.binary_W, self.binary_most)
-        return measures.cost_W - self.gain * measures.gain_W + self.binary * binary_W
+        score_W = measures.cost_W - self.gain * measures.gain_W + self.binary * binary_W
+        return np.asarray(score_W, np.float32)
 
 
 @cache

@@ -1,0 +1,402 @@
+"""One stream of bytes, the outermost or one that was unwrapped, and the streams inside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from tidegate.scan import magic, tensors, unwrap_packed, unwrap_text
+from tidegate.scan.calibration import SHORT, WEIGHING, WINDOW, Calibration
+from tidegate.scan.fingerprint import Matcher
+from tidegate.scan.lanes import Lanes, cut, looks_like_json
+from tidegate.scan.sighting import Kind, Sighting
+from tidegate.scan.unwrap_packed import PackedError, Unpacker
+from tidegate.scan.windows import Array, Measures, measure
+
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+Span = tuple[int, int]
+"""From where to where in the outermost stream."""
+
+_BLOCK: Final = 1 << 16
+_INNER_HOLD: Final = 4 * WINDOW
+_PROBE: Final = 4096
+_SMALLEST_BOMB: Final = 1 << 20
+_TEXT_BINARY: Final = 0.02
+"""More bytes that no text has than this, and a window is not JSON, whatever is around it."""
+_DULL_GAIN, _DULL_COST = 0.06, 2.8
+"""Text that gains as little and costs as much is asked whether it is hex or decimal numbers."""
+_EAGER, _SELDOM = 4, 8
+"""The first stretches of a stream are all looked at as numbers and held against the fingerprints,
+later ones each eighth (all, while they match): looking costs far more than measuring."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far wrappings are followed: layers; unpacked bytes a packed one; unpacked bytes in all."""
+
+    depth: int = 6
+    ratio: int = 300
+    unpacked: int = 1 << 32
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all streams of one scan have in common; `told` is what they have seen so far."""
+
+    calibration: Calibration
+    limits: Limits
+    matcher: Matcher | None
+    unpacked: int = 0
+    told: list[Sighting] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Encoded:
+    """An encoding as text that may go on where the last stretch of it ended."""
+
+    node: Node
+    layer: str
+    left: bytes = b""
+    end: int = 0
+
+
+class _Seen(NamedTuple):
+    """Bytes at hand and what their windows measure: `loud_W` look like weights, `dull_W` are text
+    that may stand for something else."""
+
+    data: bytes
+    window: int
+    measures: Measures
+    beyond_W: Array
+    loud_W: Flags
+    dull_W: Flags
+
+    @property
+    def whole(self) -> int:
+        return len(self.beyond_W) * self.window
+
+
+class Node:
+    """Takes a stream in pieces. `only_own`: tells of nothing but the owner's own weights."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        layers: tuple[str, ...] = (),
+        *,
+        hold: int = _INNER_HOLD,
+        only_own: bool = False,
+    ) -> None:
+        self._shared = shared
+        self._layers = layers
+        self._hold = hold
+        self._only_own = only_own
+        self._held = bytearray()
+        self._ahead = 0
+        self._span: Span = (0, 0)
+        self._done = 0
+        self._lanes: Lanes | None = None
+        self._inner: dict[str, Node] = {}
+        self._unpacker: Unpacker | None = None
+        self._unpacked: Node | None = None
+        self._encoded: _Encoded | None = None
+        self._headers: set[str] = set()
+        self._stretches = 0
+        self._numbers = tensors.look(b"")
+        self._matched = False
+        self._too_deep = False
+
+    def feed(self, data: bytes, span: Span) -> None:
+        """The stream goes on; `span` is where in the outermost stream `data` comes from."""
+        self._span = (self._span[0] if self._held else span[0], span[1])
+        self._held += data
+        if len(self._held) >= self._hold:
+            self._process(final=False)
+
+    def close(self) -> None:
+        """The stream is over."""
+        self._process(final=True)
+        if self._unpacker is not None:
+            self._broken(f"{self._unpacker.layer} that ends before its end")
+        if self._encoded is not None:
+            self._encoded.node.close()
+        for node in self._inner.values():
+            node.close()
+
+    def _process(self, *, final: bool) -> None:
+        data, at = bytes(self._held), 0
+        while at < len(data):
+            self._ahead = len(data) - at
+            block = data[at : at + _BLOCK]
+            if self._unpacker is not None:
+                taken = self._unpack(self._unpacker, block)
+            else:
+                taken = self._plain(block, final=final and self._ahead <= _BLOCK)
+            at += taken
+            self._done += taken
+            if not taken and self._unpacker is None:
+                break
+        self._held = bytearray(data[at:])
+
+    def _where(self, start: int, stop: int) -> Span:
+        """Where bytes of what is at hand lie in the outermost stream."""
+        if self._layers:
+            return self._span
+        base = self._span[1] - self._ahead
+        return base + start, base + stop
+
+    def _tell(self, span: Span, kind: Kind, detector: str, score: float, explanation: str) -> None:
+        if self._only_own:
+            return
+        self._shared.told.append(
+            Sighting(span[0], span[1] - span[0], kind, detector, score, explanation, self._layers)
+        )
+
+    # What is neither packed nor encoded.
+
+    def _plain(self, data: bytes, *, final: bool) -> int:
+        """Looks at what is at hand, as far as a packed member; returns how far that is."""
+        if self._done == 0:
+            self._header(data)
+            if self._begin(data, at_start=True):
+                return 0
+        window = WINDOW if len(data) >= WINDOW else len(data)
+        if window < WINDOW and not final:
+            return 0
+        if window < SHORT:
+            return len(data)
+        measures = measure(data, window)
+        beyond_W = WEIGHING.score(measures) - np.float32(self._shared.calibration.line(window))
+        loud_W = beyond_W > 0
+        dull_W = (measures.gain_W < _DULL_GAIN) & (measures.cost_W > _DULL_COST) & ~loud_W
+        seen = _Seen(data, window, measures, beyond_W, loud_W, dull_W)
+        if looks_like_json(data):
+            return self._json(seen, final=final)
+        return self._bytes(seen)
+
+    def _bytes(self, seen: _Seen) -> int:
+        for first, last in _stretches(seen.loud_W):
+            start = max(0, first - 1) * seen.window
+            packed = self._packed(seen.data, start, last * seen.window)
+            if packed is not None:
+                self._look(seen, packed)
+                return packed
+        self._look(seen, seen.whole)
+        return seen.whole
+
+    def _look(self, seen: _Seen, stop: int) -> None:
+        mark_W = np.where(seen.loud_W, 2, np.where(seen.dull_W, 1, 0))[: stop // seen.window]
+        for mark in (2, 1):
+            for first, last in _stretches(mark_W == mark):
+                self._stretch(seen, first, last, loud=mark == 2)
+
+    def _stretch(self, seen: _Seen, first: int, last: int, *, loud: bool) -> None:
+        start, stop = first * seen.window, last * seen.window
+        span = self._where(start, stop)
+        going_on = self._encoded if self._done + start == self._goes_on_at() else None
+        begin = start if going_on else _leftmost(seen.data, start)
+        left = going_on.left if going_on else b""
+        decoded = unwrap_text.decode(left + seen.data[begin:stop])
+        if (
+            decoded is not None
+            and (loud or decoded.layer != unwrap_text.BASE64)
+            and self._deeper(span, decoded.layer)
+        ):
+            node = self._encoding(decoded.layer, going_on)
+            self._encoded = _Encoded(node, decoded.layer, decoded.left, self._done + stop)
+            node.feed(decoded.data, span)
+            return
+        if loud:
+            self._header(seen.data[start:stop], span)
+            self._verdict(seen, first, last)
+
+    def _goes_on_at(self) -> int:
+        return self._encoded.end if self._encoded else -1
+
+    def _encoding(self, layer: str, going_on: _Encoded | None) -> Node:
+        if going_on is not None and going_on.layer == layer:
+            return going_on.node
+        if self._encoded is not None:
+            self._encoded.node.close()
+        only = self._only_own or layer == unwrap_text.DECIMAL
+        return Node(self._shared, (*self._layers, layer), only_own=only)
+
+    def _verdict(self, seen: _Seen, first: int, last: int) -> None:
+        stretch = seen.data[first * seen.window : last * seen.window]
+        span = self._where(first * seen.window, last * seen.window)
+        self._stretches += 1
+        if self._stretches <= _EAGER or self._stretches % _SELDOM == 0:
+            self._numbers = tensors.look(stretch)
+        numbers = self._numbers
+        if numbers.surprise >= tensors.EVEN and self._is_own(stretch, span):
+            return
+        best = first + int(seen.beyond_W[first:last].argmax())
+        kind = Kind.WEIGHTS if numbers.layout else Kind.OPAQUE
+        detector = "tensor-statistics" if numbers.layout else "lz-gain"
+        gain = max(float(seen.measures.gain_W[best]), 0)
+        says = (
+            f"{numbers.says}; nothing repeats: LZ saves {gain:.1%} over single bytes, where text "
+            f"saves 10% and more, at {seen.measures.entropy_W[best]:.1f} bits a byte"
+        )
+        self._tell(span, kind, detector, float(seen.beyond_W[best]), says)
+
+    def _is_own(self, stretch: bytes, span: Span) -> bool:
+        matcher = self._shared.matcher
+        due = self._matched or self._stretches <= _EAGER or self._stretches % _SELDOM == 0
+        if matcher is None or not due:
+            return False
+        match = matcher.match(stretch)
+        self._matched = match is not None
+        if match is None:
+            return False
+        place = match.place
+        says = (
+            f"{match.places} places in a row of {place.model}, shard {place.shard}, tensor "
+            f"{place.tensor}, from byte {place.offset:,} of the shard on, written as {match.layout}"
+        )
+        self._shared.told.append(
+            Sighting(
+                offset=span[0],
+                length=span[1] - span[0],
+                kind=Kind.OWN_WEIGHTS,
+                detector="fingerprint",
+                score=float(match.places),
+                explanation=says,
+                layers=self._layers,
+                weight=place,
+            )
+        )
+        return True
+
+    def _header(self, data: bytes, span: Span | None = None) -> None:
+        """Tells of a model format's header at the beginning of `data`, or where one is plain."""
+        found = magic.identify(data)
+        if found is None:
+            hit = magic.ANYWHERE.search(data)
+            found = magic.identify(data[hit.start() :]) if hit else None
+        if found is None or found.name in self._headers:
+            return
+        self._headers.add(found.name)
+        where = span or self._where(0, len(data))
+        says = f"header of a {found.name} file: {found.says}"
+        self._tell(where, Kind.MODEL_FILE, "header", 1.0, says)
+
+    # JSON and server-sent events.
+
+    def _json(self, seen: _Seen, *, final: bool) -> int:
+        binary_W = seen.measures.binary_W > _TEXT_BINARY
+        if binary_W.any():
+            # Nothing that a parser would take: what is binary is looked at as it lies.
+            self._look(seen._replace(dull_W=np.zeros_like(seen.dull_W)), seen.whole)
+            return seen.whole
+        if not self._deeper(self._where(0, len(seen.data)), "json"):
+            self._look(seen, seen.whole)
+            return seen.whole
+        if self._lanes is None:
+            self._lanes = Lanes()
+        stop = len(seen.data) if final else cut(seen.data)
+        outer = "sse" if seen.data[:_PROBE].count(b"data:") else "json"
+        for name, values in self._lanes.feed(seen.data[:stop]):
+            node = self._inner.get(name)
+            if node is None:
+                node = Node(
+                    self._shared, (*self._layers, f"{outer} {name}"), only_own=self._only_own
+                )
+                self._inner[name] = node
+            node.feed(values, self._where(0, stop))
+        return stop
+
+    # Packed members.
+
+    def _packed(self, data: bytes, start: int, stop: int) -> int | None:
+        """Where in a stretch a packed member begins that can be unpacked; it is begun."""
+        for hit in unwrap_packed.MAGICS.finditer(data, start, stop):
+            self._header(data[hit.start() :])
+            if self._begin(data[hit.start() :], at_start=False):
+                return hit.start()
+        return None
+
+    def _begin(self, data: bytes, *, at_start: bool) -> bool:
+        probe = unwrap_packed.begin(data, at_start=at_start)
+        span = self._where(0, len(data))
+        if probe is None or not self._deeper(span, probe.layer):
+            return False
+        try:
+            for _ in probe.feed(data[probe.skip : probe.skip + _PROBE]):
+                pass
+        except PackedError:
+            return False
+        self._unpacker = unwrap_packed.begin(data, at_start=at_start)
+        self._unpacked = Node(self._shared, (*self._layers, probe.layer), only_own=self._only_own)
+        return True
+
+    def _unpack(self, unpacker: Unpacker, data: bytes) -> int:
+        limits = self._shared.limits
+        inner = self._unpacked
+        body = data[unpacker.skip :]
+        unpacker.skip = max(0, unpacker.skip - len(data))
+        span = self._where(0, len(data))
+        try:
+            for piece in unpacker.feed(body):
+                self._shared.unpacked += len(piece)
+                much = unpacker.given > max(_SMALLEST_BOMB, limits.ratio * unpacker.taken)
+                if much or self._shared.unpacked > limits.unpacked:
+                    self._bomb(unpacker, span)
+                    return len(data)
+                if inner is not None:
+                    inner.feed(piece, span)
+        except PackedError as error:
+            self._broken(f"{unpacker.layer} that cannot be unpacked ({error})")
+            return len(data)
+        rest = unpacker.rest()
+        if rest is None:
+            return len(data)
+        self._end_unpacking()
+        return len(data) - len(rest)
+
+    def _bomb(self, unpacker: Unpacker, span: Span) -> None:
+        ratio = unpacker.given / max(1, unpacker.taken)
+        says = (
+            f"{unpacker.layer} that unpacks to {ratio:,.0f} times its size, "
+            f"{self._shared.unpacked:,} bytes so far in this stream: not unpacked any further"
+        )
+        self._end_unpacking()
+        self._tell(span, Kind.BOMB, "limits", ratio / self._shared.limits.ratio, says)
+
+    def _broken(self, says: str) -> None:
+        self._end_unpacking()
+        self._tell(self._where(0, self._ahead), Kind.OPAQUE, "limits", 1.0, says)
+
+    def _end_unpacking(self) -> None:
+        inner, self._unpacked, self._unpacker = self._unpacked, None, None
+        if inner is not None:
+            inner.close()
+
+    def _deeper(self, span: Span, layer: str) -> bool:
+        """Whether one more layer may be unwrapped; told once where it may not."""
+        if len(self._layers) < self._shared.limits.depth:
+            return True
+        if not self._too_deep:
+            self._too_deep = True
+            says = f"{layer} inside {len(self._layers)} layers already: not unwrapped any further"
+            self._tell(span, Kind.BOMB, "limits", 1.0, says)
+        return False
+
+
+def _stretches(flag_W: Flags) -> list[tuple[int, int]]:
+    """First and past-last window of each run of set flags."""
+    if not flag_W.any():
+        return []
+    edge_E = np.flatnonzero(np.diff(np.r_[False, flag_W, False]))
+    return list(zip(edge_E[::2].tolist(), edge_E[1::2].tolist(), strict=True))
+
+
+def _leftmost(data: bytes, start: int) -> int:
+    """Where a run of one alphabet that reaches into a stretch began, a window back at most."""
+    layer = unwrap_text.alphabet_of(data[start : start + WINDOW])
+    if layer is None or layer == unwrap_text.DECIMAL:
+        return start
+    before = data[max(0, start - WINDOW) : start]
+    return start - len(before) + len(before.rstrip(unwrap_text.ALPHABETS[layer] + b"\r\n"))
