@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from tidegate.cli.main import app
 from tidegate.clock import SystemClock
 from tidegate.errors import GateError
 from tidegate.gate import heartbeat, worlds
@@ -199,6 +203,36 @@ def test_the_taps_host_sees_it_too_and_says_that_it_could_not_stop_it(
     assert told
     assert told[0].to_stop is None
     assert "without the right" in told[0].failure
+
+
+def test_the_command_watches_the_tap_and_another_tells_what_it_saw(
+    gate_world: World, tmp_path: Path
+) -> None:
+    sink = _Sink(gate_world)
+    program = [sys.executable, "-m", "tidegate", "gate"]
+    words = ["--tap", "--inside", "10.81.1.0/24", "--seconds", "60", "--json"]
+    seen = tmp_path / "seen"
+    watching = gate_world.popen(
+        TAP, [*program, "watch", worlds.TAPPED, "--folder", str(seen), *words], pipe=True
+    )
+    assert watching.stdout is not None
+    # It watches once its socket is listed under the heading.
+    while gate_world.run(TAP, ["cat", "/proc/net/packet"]).stdout.count("\n") < 2:
+        assert watching.poll() is None
+        threading.Event().wait(0.2)
+    _send(gate_world, _weights(1 << 20), patience=2.0)
+    first = json.loads(watching.stdout.readline())
+    watching.terminate()
+    assert watching.wait(20) == 1
+    sink.close()
+    assert first["alert"]["ends"]["destination"] == worlds.OUTSIDE_V4
+    told = CliRunner().invoke(app, ["gate", "incident", str(seen), "--json"])
+    assert told.exit_code == 0
+    assert json.loads(told.stdout.splitlines()[0])["id"] == first["id"]
+    next(seen.glob("*/slice.pcap")).write_bytes(b"")
+    told = CliRunner().invoke(app, ["gate", "incident", str(seen)])
+    assert told.exit_code == 1
+    assert "slice.pcap was changed" in told.stderr
 
 
 def test_an_interface_that_is_not_there_cannot_be_watched(gate_world: World) -> None:
