@@ -15,6 +15,9 @@ from tidegate.cli import (
     bench_exact,
     bench_verify,
     exact,
+    gate,
+    gate_flow,
+    gate_watch,
     ledger,
     models,
     prove,
@@ -42,6 +45,10 @@ bench.app.command()(bench_verify.verify)
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
 app.add_typer(exact.app, name="exact")
+gate.app.command()(gate_watch.watch)
+gate.app.command()(gate_watch.incident)
+gate.app.add_typer(gate_flow.app, name="flow")
+app.add_typer(gate.app, name="gate")
 app.add_typer(prove.app, name="prove")
 app.add_typer(verify.app, name="verify")
 app.add_typer(redteam.app, name="redteam")

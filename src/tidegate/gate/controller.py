@@ -85,12 +85,10 @@ class Gate:
     def reload(self, policy: Policy) -> None:
         """Change to another policy: closed for a moment, nothing lost and nothing counted twice.
 
-        Raises GateError; then the gate is closed, or the policy before is still in force.
+        Raises GateError as `check` does, with nothing changed, or later, and closed.
         """
         before = self.policy
-        if policy.interfaces.outside != before.interfaces.outside:
-            raise GateError("another outside interface is another gate: remove this one first")
-        nft.check(nft_render.ruleset(policy, self._known()))
+        self.check(policy)
         self._close_and_wait()
         kernel = self._looked()
         usage = self._usage(kernel.quotas)
@@ -98,6 +96,17 @@ class Gate:
         self._install(self._known(), replace(kernel, quotas=usage))
         if _shaping(before) != _shaping(policy):
             host.shape(policy)
+
+    def check(self, policy: Policy) -> None:
+        """Whether the gate could change to this policy. Raises GateError; changes nothing."""
+        host.indices(policy)
+        for name in ("outside", "inside"):
+            if getattr(policy.interfaces, name) != getattr(self.policy.interfaces, name):
+                raise GateError(f"another {name} interface is another gate: remove this one first")
+        if (policy.super_packets, policy.state) != (self.policy.super_packets, self.policy.state):
+            raise GateError("super_packets and state take effect with a new start of the gate")
+        step = opened(policy, self._known(), host.boot_id(), ())
+        nft.check(nft_render.ruleset(policy, step.state, step.fresh))
 
     def beat(self) -> Beat:
         """Let traffic out for one more lease, or close, with the reason.

@@ -27,7 +27,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Interface = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")]
 ClassName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
 
-_RATE_QUEUE_MS = 100
+_RATE_QUEUE_MS = 200
 _LEAST_QUEUE = 3 * 1514
 _GRANTS_A_QUOTA = 16
 _LEAST_GRANT = 128 * 1024
@@ -66,7 +66,7 @@ class TrafficClass(_Section):
 
     @property
     def queue(self) -> int:
-        """Bytes that may wait for the rate: a tenth of a second's, three frames at least."""
+        """Bytes that may wait for the rate: a fifth of a second's, three frames at least."""
         return max(_LEAST_QUEUE, (self.rate or 0) * _RATE_QUEUE_MS // 1000)
 
 

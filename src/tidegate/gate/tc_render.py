@@ -2,7 +2,7 @@
 
 Rates are shaped by HTB on the outside interface, whose classes nftables picks through the packets'
 priority. What does not conform is dropped by nftables before it is charged, so the queue behind
-holds at most a tenth of a second and empties as fast once the heart stops.
+holds at most a fifth of a second and empties as fast once the heart stops.
 """
 
 from __future__ import annotations
