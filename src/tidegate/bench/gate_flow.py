@@ -165,7 +165,7 @@ class Delays:
 
 
 def measure(
-    trials: int, noise: float, progress: Callable[[int, int], None] = lambda *_: None
+    trials: int, noise: float, progress: Callable[[str, int, int], None] = lambda *_: None
 ) -> Delays:
     """Fit on a day, tune on the next, watch the others; each trial adds from another bin on."""
     bins = traffic("tidegate.bench.flow", _CALIBRATION + _TUNING + 3 * _MINUTES, noise)
@@ -178,7 +178,7 @@ def measure(
     false_alarms = len(_alarms(Watch(predictor, tuning), rest))
     cusum, edetector, by_ratio = [], [], []
     for trial in range(trials):
-        progress(trial, trials)
+        progress("flow", trial, trials)
         begins = (trial * 997) % (len(rest) - _LONGEST)
         stolen = [
             Bin(one.start, one.sent * (1 + ADDED), one.billed)
@@ -187,7 +187,7 @@ def measure(
         cusum.append(_until(predictor, tuning, stolen, "cusum"))
         edetector.append(_until(predictor, tuning, stolen, "e-detector"))
         by_ratio.append(_until(ratio, ratio_tuning, stolen, "cusum"))
-    progress(trials, trials)
+    progress("flow", trials, trials)
     spreads = [predictor.spread(one) / predictor.predicted(one) for one in known]
     return Delays(
         tuple(cusum),
@@ -201,7 +201,7 @@ def measure(
 
 
 def figures(
-    trials: int = 40, progress: Callable[[int, int], None] = lambda *_: None
+    trials: int = 40, progress: Callable[[str, int, int], None] = lambda *_: None
 ) -> dict[str, Figure]:
     """How soon +2% is found at noise of 2% a bin and without any, and what theory says of it."""
     seen, still = measure(trials, NOISE, progress), measure(trials, 0.0)

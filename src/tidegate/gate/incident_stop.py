@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from tidegate.errors import GateError
+from tidegate.errors import GateError, TidegateError
 from tidegate.gate import nft, nft_render
 
 TABLE: Final = "tidegate_throttle"
@@ -33,7 +34,7 @@ class Stop(Protocol):
 @dataclass(frozen=True, slots=True)
 class KernelStop:
     """The gate of this network namespace. `keep_shut` writes down why it has to stay closed, so
-    that no heartbeat opens it again; it is called before the kernel is told."""
+    that no heartbeat opens it again."""
 
     keep_shut: Callable[[str], None]
 
@@ -43,13 +44,19 @@ class KernelStop:
 
     def latch(self, reason: str) -> None:
         """See `Stop.latch`."""
+        # At once, then durably, then again: a heartbeat may have come in between. Whichever of the
+        # three fails, the others are tried: closed for a lease is better than open.
+        with ExitStack() as last:
+            last.callback(nft.load, nft_render.shut())
+            last.callback(self._durably, reason)
+            nft.load(nft_render.shut())
+
+    def _durably(self, reason: str) -> None:
         try:
             self.keep_shut(reason)
-        finally:
-            # Also where it cannot be written down: closed for a lease is better than open.
-            if nft.look() is None:
-                raise GateError("there is no gate in this network namespace to close")
-            nft.load(nft_render.shut())
+        except TidegateError:
+            nft.load(walled())
+            raise
 
 
 def throttled(host: str, rate: int, seconds: int) -> str:
@@ -79,6 +86,14 @@ def throttled(host: str, rate: int, seconds: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def walled() -> str:
+    """Drops all that is forwarded, for as long as this host runs: what is left where a latch cannot
+    be written down, as on a full disk, and the next heartbeat would open the gate. Pure."""
+    chain = f"chain inet {TABLE} wall"
+    hook = "{ type filter hook forward priority -311; policy drop; }"
+    return f"add table inet {TABLE}\nadd {chain} {hook}\n"
+
+
 def lifted() -> str:
-    """Takes every throttle away, whether or not there are any. Pure."""
+    """Takes throttles and the wall away, whether or not there are any. Pure."""
     return f"add table inet {TABLE}\ndelete table inet {TABLE}\n"

@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 
 from tidegate.cli.main import app
 from tidegate.clock import SystemClock
-from tidegate.errors import GateError
-from tidegate.gate import heartbeat, worlds
+from tidegate.errors import GateError, LedgerError
+from tidegate.gate import heartbeat, nft, worlds
 from tidegate.gate.controller import Gate
 from tidegate.gate.incident import Action, Incident, Response
 from tidegate.gate.incident_bundle import Position, check
 from tidegate.gate.incident_respond import Responder
-from tidegate.gate.incident_stop import KernelStop, Stop
+from tidegate.gate.incident_stop import KernelStop, Stop, lifted
 from tidegate.gate.latch import Diary
 from tidegate.gate.policy import parse
 from tidegate.gate.state import Store
@@ -190,6 +190,27 @@ def test_a_throttled_sender_gets_no_more_than_his_rate(gate_world: World, tmp_pa
     assert sink.got - before <= 4 * 4096 + 1500
     assert before < 64 << 20
     assert diary.latched() is None
+
+
+def test_the_gate_is_shut_even_where_the_diary_cannot_be_written(
+    gate_world: World, tmp_path: Path
+) -> None:
+    def full(_: str) -> None:
+        raise LedgerError("The disk is full.")
+
+    diary = Diary(MemoryStore(), SystemClock(), "a boot")
+    with _gate(gate_world, tmp_path, diary):
+        stop, sink = KernelStop(full), _Sink(gate_world)
+        with pytest.raises(LedgerError):
+            gate_world.enter(GATE, lambda: stop.latch("weights"))
+        with pytest.raises(OSError, match=r"timed out|refused|unreachable"):
+            _send(gate_world, b"through an open heartbeat", patience=1.0)
+        gate_world.enter(GATE, lambda: nft.load(lifted()))
+        assert _send(gate_world, b"through", patience=2.0) == 7
+        sink.close()
+    with pytest.raises(GateError):
+        gate_world.enter(OUTSIDE, lambda: KernelStop(diary.latch).latch("no gate here"))
+    assert diary.latched() is not None
 
 
 def test_the_taps_host_sees_it_too_and_says_that_it_could_not_stop_it(
