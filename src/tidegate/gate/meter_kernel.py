@@ -94,7 +94,8 @@ class KernelMeter:
     def close(self) -> None:
         """Take the program off the interface."""
         with meter_links.opened() as links:
-            links.detach(self._interface, self._index, self._hook)
+            if links.attached(self._index, self._hook, _NAME):
+                links.detach(self._interface, self._index, self._hook)
         self.map.close()
 
     def _whole_rows(self) -> npt.NDArray[np.int64]:
