@@ -109,7 +109,7 @@ def test_mixed_traffic_is_counted_alike_by_all_three(offload: bool) -> None:
             size = 2_000_000 if offload else 400_000
             done = gate_meters.one_pass(made, kit, offload=offload, mss=mss, size=size)
             assert done.apart == 0
-                assert done.wire > size / 2
+            assert done.wire > size / 2
             assert done.named == done.lies == 12
             # What each header adds is in it: a super-packet with one would fall far short.
             if mss == 100 and offload:
