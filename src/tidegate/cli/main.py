@@ -13,6 +13,7 @@ from tidegate import __version__
 from tidegate.cli import (
     bench,
     bench_exact,
+    bench_gate,
     bench_verify,
     exact,
     gate,
@@ -41,6 +42,7 @@ app.add_typer(serve.app, name="serve")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(review.app, name="review")
 bench.app.command()(bench_exact.exact)
+bench.app.command()(bench_gate.gate)
 bench.app.command()(bench_verify.verify)
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")

@@ -141,6 +141,7 @@ def _attacked(made: World, attack: Attack, rules: Policy, seconds: float) -> Res
         sent = int(_line(sender))
         # What waits in queues still comes.
         threading.Event().wait(_REST_S)
+        gate.stop()
         ledger, passed = gate.ledger_bytes(), gate.passed_bytes()
         if gate.failed is not None:
             raise gate.failed

@@ -62,7 +62,7 @@ ATTACKS = (
     Attack("clients", "forty addresses on all ports at once", _ALL, thief_sockets.many_clients),
     Attack("udp_segments", "datagrams cut up by UDP offload", ("dns",), thief_sockets.udp_segments),
     Attack("super_packets", "super-packets made by hand", _ALL, thief_raw.super_packets),
-    Attack("raw_l2", "frames that are not IP, ARP with data, VLAN tags", ("dns",), thief_raw.raw_l2),
+    Attack("raw_l2", "frames that are not IP, ARP with data, VLANs", ("dns",), thief_raw.raw_l2),
     Attack("protocols", "IP protocols without a class, bytes behind the end", ("dns",),
            thief_raw.protocols),
     Attack("ipv6_headers", "extension headers full of data", _ALL, thief_raw.ipv6_headers),

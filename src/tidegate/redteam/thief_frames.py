@@ -1,4 +1,4 @@
-"""Frames as a thief writes them: right where the kernel looks, anything he likes elsewhere. Pure."""
+"""Frames as a thief writes them: right where the kernel looks, what he likes elsewhere. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_OPTION = 255
 
 def checksum(data: bytes) -> int:
     """The ones' complement sum of RFC 1071."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data[: len(data) & ~1]))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data[: len(data) & ~1]))
     if len(data) & 1:
         total += data[-1] << 8
     while total >> 16:
@@ -24,13 +24,15 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def ethernet(to: bytes, source: bytes, kind: int, body: bytes, *, tags: tuple[int, ...] = ()) -> bytes:
+def ethernet(
+    to: bytes, source: bytes, kind: int, body: bytes, *, tags: tuple[int, ...] = ()
+) -> bytes:
     """A frame; each tag of `tags` is a VLAN's number, outermost first."""
     inner = b"".join(struct.pack("!HH", VLAN, tag) for tag in tags)
     return to + source + inner + struct.pack("!H", kind) + body
 
 
-def ipv4(  # noqa: PLR0913
+def ipv4(
     source: str,
     to: str,
     protocol: int,
@@ -42,7 +44,10 @@ def ipv4(  # noqa: PLR0913
     fragment: tuple[int, bool] = (0, False),
     options: bytes = b"",
 ) -> bytes:
-    """An IPv4 packet; `fragment` is (offset in bytes, whether more follow), `options` a multiple of 4."""
+    """An IPv4 packet; `fragment` is (offset in bytes, whether more follow).
+
+    `options` are a multiple of four bytes.
+    """
     offset, more = fragment
     words = 5 + len(options) // 4
     flags = (offset // 8) | (0x2000 if more else 0)
@@ -63,7 +68,7 @@ def ipv4(  # noqa: PLR0913
     return header[:10] + struct.pack("!H", checksum(header)) + header[12:] + body
 
 
-def ipv6(  # noqa: PLR0913
+def ipv6(
     source: str,
     to: str,
     protocol: int,

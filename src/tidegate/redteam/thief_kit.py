@@ -20,7 +20,7 @@ from tidegate.redteam.thief_secret import HEADER, piece, secret
 
 BROADCAST: Final = b"\xff" * 6
 MOST_SENT: Final = 24_000_000
-"""Bytes after which an attack ends, whatever time is left."""
+"""Bytes of one attack, spread over its time: many times every quota."""
 
 API, SSH, DNS = 443, 22, 53
 """Ports that the policy has classes for."""
@@ -42,8 +42,12 @@ class Kit:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def running(self) -> bool:
-        """Whether there is time, and something left that may be sent."""
-        return time.monotonic() - self._began < self.seconds and self.sent < MOST_SENT
+        """Whether there is time left. Waits where more was sent than is this attack's by now."""
+        while (passed := time.monotonic() - self._began) < self.seconds:
+            if self.sent <= MOST_SENT * passed / self.seconds:
+                return True
+            time.sleep(0.005)
+        return False
 
     def pieces(self, length: int) -> Iterator[bytes]:
         """Ever new pieces of the secret, of `length` bytes each, while the attack runs."""
@@ -141,7 +145,9 @@ class Wire:
         self._vnet = vnet
         self.own, self.gate = own_address(), gate_address()
 
-    def frame(self, kind: int, body: bytes, *, to: bytes | None = None, **options: tuple[int, ...]) -> None:
+    def frame(
+        self, kind: int, body: bytes, *, to: bytes | None = None, **options: tuple[int, ...]
+    ) -> None:
         """Any frame."""
         made = frames.ethernet(to or self.gate, self.own, kind, body, **options)
         self._kit.say(self._sender, bytes(10) + made if self._vnet else made)

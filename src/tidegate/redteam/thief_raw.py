@@ -75,18 +75,29 @@ def ipv6_headers(kit: Kit) -> None:
 
 
 def fragments(kit: Kit) -> None:
-    """Fragments of both versions: first ones too short for a port, overlapping ones, atomic ones."""
+    """Fragments of both versions: first ones too short for a port, overlapping, atomic ones."""
     with raw() as sender:
         wire = Wire(kit, sender)
         for number in _numbers(kit):
             port = (DNS, API)[number % 2]
             six, body = _upper6(kit, port, 1_200)
             four = _udp4(kit.piece(1_200))
-            for start, end, more in ((0, 8, True), (8, 1_200, True), (0, 1_200, True), (0, 1_200, False)):
+            for start, end, more in (
+                (0, 8, True),
+                (8, 1_200, True),
+                (0, 1_200, True),
+                (0, 1_200, False),
+            ):
                 header = frames.fragment_header(six, start, more, number)
-                wire.ip(frames.ipv6(INNER_V6, OUTSIDE_V6, frames.FRAGMENT, header + body[start:end]))
+                wire.ip(
+                    frames.ipv6(INNER_V6, OUTSIDE_V6, frames.FRAGMENT, header + body[start:end])
+                )
                 packet = frames.ipv4(
-                    INNER_V4, OUTSIDE_V4, frames.UDP, four[start:end], identity=number & 0xFFFF,
+                    INNER_V4,
+                    OUTSIDE_V4,
+                    frames.UDP,
+                    four[start:end],
+                    identity=number & 0xFFFF,
                     fragment=(start, more),
                 )
                 wire.ip(packet)
@@ -109,7 +120,9 @@ def spoofed(kit: Kit) -> None:
                 ports = (1024 + number % _PORTS, DNS)
                 body = frames.udp(six, OUTSIDE_V6, ports, b"")
                 service, label = number & 0xFF, number & 0xFFFFF
-                wire.ip(frames.ipv6(six, OUTSIDE_V6, frames.UDP, body, service=service, label=label))
+                wire.ip(
+                    frames.ipv6(six, OUTSIDE_V6, frames.UDP, body, service=service, label=label)
+                )
 
 
 def reflected(kit: Kit) -> None:

@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 
 import msgspec
 
@@ -90,7 +91,7 @@ class _Stream:
 
 def _symbols(ticks: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """(read, meant) of every two datagrams that came one after the other."""
-    for (before, sooner), (number, later) in zip(ticks, ticks[1:], strict=False):
+    for (before, sooner), (number, later) in pairwise(ticks):
         if number == before + 1:
             steps = ((later - sooner) * 1e-9 - TICK_S) / STEP_S
             yield round(min(STEPS - 1, max(0.0, steps))), symbol(number)

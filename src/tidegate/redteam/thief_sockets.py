@@ -18,7 +18,7 @@ _CLIENTS = 40
 _PATIENCE_S = 0.4
 _UDP_SEGMENT = 103
 
-TICK_S, STEP_S, STEPS = 0.002, 0.0001, 16
+TICK_S, STEP_S, STEPS = 0.002, 0.001, 8
 """Covert timing: a datagram's delay after its predecessor is a tick and so many steps."""
 
 
