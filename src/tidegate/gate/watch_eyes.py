@@ -11,7 +11,7 @@ import ipaddress
 from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from tidegate.scan.packets import Flow, Packet, dissect
@@ -27,6 +27,8 @@ QUIET_NS: Final = 2_000_000_000
 """A flow that is silent for so long is judged on what it has said."""
 PIECES: Final = "pieces"
 """Kind of the text that a pair of hosts' small flows are together."""
+_SOURCES = 1 << 16
+"""Addresses that are remembered; senders may make up more."""
 _MARKS = 512
 """Arrival times kept a flow; with fewer bytes a piece the first ones are forgotten."""
 
@@ -77,6 +79,7 @@ class Eyes:
         self._most_flows = most_flows
         self._streams = Streams(most_flows=most_flows)
         self._flows: OrderedDict[Flow, _Watched] = OrderedDict()
+        self._sources: dict[bytes, bool] = {}
         self.frames = 0
         self.bytes = 0
 
@@ -120,8 +123,13 @@ class Eyes:
         source = packet.flow.source
         if not self._inside or len(source) not in (4, 16):
             return True
+        if (known := self._sources.get(source)) is not None:
+            return known
         host = ipaddress.ip_address(source)
-        return any(host in network for network in self._inside)
+        leaves = any(host in network for network in self._inside)
+        if len(self._sources) < _SOURCES:
+            self._sources[source] = leaves
+        return leaves
 
     def _take(self, piece: Piece, at_ns: int) -> list[Seen]:
         watched = self._flows.get(piece.flow)
@@ -152,7 +160,7 @@ class Eyes:
             return []
         seen = _told(flow, watched, watched.scanner.close())
         if flow.kind != PIECES and watched.size < SMALL and not seen:
-            pair = replace(flow, kind=PIECES, source_port=0, destination_port=0)
+            pair = flow._replace(kind=PIECES, source_port=0, destination_port=0)
             seen += self._take(Piece(pair, 0, watched.start, watched.missed), watched.at_ns)
         return seen
 

@@ -8,8 +8,7 @@ its length still carries bytes out, so each becomes a `Packet` whose flow says w
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 TCP: Final = "tcp"
 UDP: Final = "udp"
@@ -29,8 +28,7 @@ _MOST_HEADERS: Final = 16
 _FIN, _SYN, _RST = 0x01, 0x02, 0x04
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(NamedTuple):
     """One direction of a conversation. Addresses as they are on the wire: 4, 16 or 6 bytes."""
 
     kind: str
@@ -49,8 +47,7 @@ class Flow:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(NamedTuple):
     """What one frame carries. `sequence` is None unless it is TCP; `begins` and `ends` are TCP's
     SYN and FIN or RST."""
 

@@ -8,8 +8,8 @@ TCP is taken in order of arrival. A hole that stays open is skipped and counted,
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from tidegate.scan.packets import Flow, Packet
 
@@ -18,8 +18,7 @@ _SPACE = 1 << 32
 _HALF = 1 << 31
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Bytes `offset` to `offset + len(data)` of a flow's stream. `missed`: bytes of the stream, so
     far, that were never seen; they have no place in `offset`."""
 
@@ -72,7 +71,7 @@ class Streams:
             return self._skip(packet.flow, stream) if stream.held > self._most_held else ()
         again: tuple[Piece, ...] = ()
         if ahead < 0:
-            repeated = replace(packet.flow, kind=REPEATED)
+            repeated = packet.flow._replace(kind=REPEATED)
             again = self._take(repeated, self._stream(repeated), packet.payload[:-ahead])
         taken = self._take(packet.flow, stream, packet.payload[-ahead:])
         return again + taken + self._drain(packet.flow, stream)
