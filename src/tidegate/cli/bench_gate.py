@@ -45,7 +45,8 @@ def gate(
     Parts: meters (do three agree to the byte, is a liar named), overshoot (packets above a cap),
     reloads (bytes that slip through), kills (bytes that the disk forgot), heartbeat (seconds until
     silence), throughput (over bare forwarding), rate (of a capped class), thief (what an attacker
-    inside got, beside the ledger's count), incidents (until stolen weights are seen and stopped).
+    inside got, beside the ledger's count), incidents (until stolen weights are seen and stopped),
+    flow (bins until 2% more than is billed are found).
     All together about half an hour on two cores.
     """
     from tidegate.gate import needs
@@ -127,6 +128,13 @@ def incidents(asked: Asked) -> dict[str, Figure]:
     return gate_incidents.figures(progress=asked.progress)
 
 
+def flow(asked: Asked) -> dict[str, Figure]:
+    """Bytes beyond the bill, until they are found."""
+    from tidegate.bench import gate_flow
+
+    return gate_flow.figures(progress=asked.progress)
+
+
 PARTS: Mapping[str, Part] = {
     "meters": meters,
     "overshoot": overshoot,
@@ -137,4 +145,5 @@ PARTS: Mapping[str, Part] = {
     "rate": rate,
     "thief": thief,
     "incidents": incidents,
+    "flow": flow,
 }
