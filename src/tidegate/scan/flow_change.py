@@ -26,9 +26,9 @@ from tidegate.scan.flow import Bin, Predictor, correlation
 _OVERSHOOT: Final = 1.166
 """What a normal random walk steps beyond its barriers, both together (Siegmund)."""
 
-LOWEST, HIGHEST = -2.0, 30.0
+LOWEST, HIGHEST = -1.5, 30.0
 """Scores are cut to this range for the e-detector: a lower end near 0 allows larger stakes."""
-STAKES: Final = tuple(0.5 ** (n / 2) for n in range(1, 13))
+STAKES: Final = tuple(0.9 * 0.5**n for n in range(8))
 """Shares of the largest stake; the larger find jumps quickly, the smaller find drips at all."""
 _NO_BET = -1e300
 """Natural logarithm of nothing, as JSON can hold it."""
