@@ -18,6 +18,7 @@ import numpy.typing as npt
 from tidegate.gate.meter_port import MeterError
 
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
+_MAP_LOOKUP_BATCH = 24
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _PROG_LOAD, _OBJECT_INFO = 0, 1, 2, 5, 15
 _ARRAY, _PER_CPU_ARRAY = 2, 6
 _SCHED_CLS = 3
@@ -79,9 +80,22 @@ class CounterMap:
 
     def _values(self) -> npt.NDArray[np.int64]:
         values = np.empty((self.rows, self._processors, self.counters), np.int64)
-        for row in range(self.rows):
-            self._element(_MAP_LOOKUP, row, values[row])
+        if not self._filled(values):
+            # Kernels before 5.13 give one row a call.
+            for row in range(self.rows):
+                self._element(_MAP_LOOKUP, row, values[row])
         return values
+
+    def _filled(self, values: npt.NDArray[np.int64]) -> bool:
+        keys, after = np.empty(self.rows, np.uint32), ctypes.c_uint64()
+        places = (0, ctypes.addressof(after), keys.ctypes.data, values.ctypes.data)
+        request = struct.pack("<QQQQIIQQ", *places, self.rows, self.descriptor, 0, 0)
+        try:
+            _call(_MAP_LOOKUP_BATCH, request)
+        except OSError as error:
+            # It says so where it reached the end of the map, which is what was asked for.
+            return error.errno == errno.ENOENT
+        return True
 
     def _element(self, command: int, row: int, values: npt.NDArray[np.int64]) -> None:
         key = ctypes.c_uint32(row)

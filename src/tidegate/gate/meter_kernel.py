@@ -61,14 +61,14 @@ class KernelMeter:
         Classes are named by their mark, and of them only frames and bytes are known.
         """
         with meter_links.opened() as links:
-            link = links.link(self._interface)
-            if link.index != self._index or not links.attached(link.index, self._hook, _NAME):
+            index = meter_links.index_of(self._interface)
+            if index != self._index or not links.attached(index, self._hook, _NAME):
                 raise MeterError(
                     f"{self._interface} is not the interface it was, or the meter was taken off it",
                     interface=self._interface,
                 )
             try:
-                queue = links.root_queue(self._interface, link.index)
+                queue = links.root_queue(self._interface, index)
                 queued, dropped = queue.backlog, queue.drops
             except MeterError:
                 queued = dropped = 0
@@ -78,6 +78,7 @@ class KernelMeter:
         classes = {
             f"mark {mark}": Counted(packets=frames, wire_bytes=sent)
             for mark, (frames, _, sent, *_) in enumerate(rows[len(PROTOCOLS) :].tolist())
+            if frames
         }
         return Reading(
             meter=self.name,

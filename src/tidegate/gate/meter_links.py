@@ -5,6 +5,7 @@ pyroute2 speaks netlink; here its answers become plain values, and its errors ou
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -142,6 +143,14 @@ class Links:
             self._netlink.tc(
                 "del-filter", "bpf", index, parent=hook, prio=priority, protocol=_ANY_PROTOCOL
             )
+
+
+def index_of(interface: str) -> int:
+    """An interface's number, without netlink. Raises MeterError where there is none."""
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError as error:
+        raise MeterError(f"there is no interface {interface}", interface=interface) from error
 
 
 @contextmanager

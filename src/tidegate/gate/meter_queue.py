@@ -50,7 +50,7 @@ class QueueMeter:
 
     def _look(self) -> tuple[int, meter_links.Queue]:
         with meter_links.opened() as links:
-            index = links.link(self._interface).index
+            index = meter_links.index_of(self._interface)
             return index, links.root_queue(self._interface, index)
 
 
