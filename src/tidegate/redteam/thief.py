@@ -130,12 +130,23 @@ def run(
     return tuple(results)
 
 
+def unguarded(name: str, *, seconds: float = SECONDS) -> Haul:
+    """What the same attack gets out where nothing but a router stands in between.
+
+    Raises as `run`.
+    """
+    (attack,) = chosen([name])
+    with world() as made:
+        receiver = _receiver(made)
+        _line(_sender(made, attack, seconds))
+        threading.Event().wait(_REST_S)
+        return _counted(receiver)
+
+
 def _attacked(made: World, attack: Attack, rules: Policy, seconds: float) -> Result:
-    receiver = _program(made, OUTSIDE, "thief_receiver")
-    if _line(receiver) != "ready":
-        raise GateError("the thief's receiver did not start")
+    receiver = _receiver(made)
     with staged(made, rules) as gate:
-        sender = _program(made, INNER, "thief_sender", attack.name, str(seconds))
+        sender = _sender(made, attack, seconds)
         if attack.reloads:
             _reloading(gate, rules, sender)
         sent = int(_line(sender))
@@ -145,8 +156,7 @@ def _attacked(made: World, attack: Attack, rules: Policy, seconds: float) -> Res
         ledger, passed = gate.ledger_bytes(), gate.passed_bytes()
         if gate.failed is not None:
             raise gate.failed
-    receiver.terminate()
-    haul = msgspec.json.decode(_line(receiver), type=Haul)
+    haul = _counted(receiver)
     return Result(
         attack=attack.name,
         says=attack.says,
@@ -159,6 +169,22 @@ def _attacked(made: World, attack: Attack, rules: Policy, seconds: float) -> Res
         ledger=ledger,
         passed=passed,
     )
+
+
+def _receiver(made: World) -> subprocess.Popen[bytes]:
+    receiver = _program(made, OUTSIDE, "thief_receiver")
+    if _line(receiver) != "ready":
+        raise GateError("the thief's receiver did not start")
+    return receiver
+
+
+def _sender(made: World, attack: Attack, seconds: float) -> subprocess.Popen[bytes]:
+    return _program(made, INNER, "thief_sender", attack.name, str(seconds))
+
+
+def _counted(receiver: subprocess.Popen[bytes]) -> Haul:
+    receiver.terminate()
+    return msgspec.json.decode(_line(receiver), type=Haul)
 
 
 def _reloading(gate: Staged, rules: Policy, sender: subprocess.Popen[bytes]) -> None:

@@ -118,7 +118,7 @@ def timing(kit: Kit) -> None:
                 return
             kit.wait_until(moment)
             kit.say(sender, ticking(number), (OUTSIDE_V4, DNS))
-            moment += TICK_S + STEP_S * symbol(number + 1)
+            moment = max(moment, time.monotonic()) + TICK_S + STEP_S * symbol(number + 1)
 
 
 def ticking(number: int) -> bytes:
