@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tidegate.cli import gate_shown
+from tidegate.cli import gate_reset, gate_shown
 from tidegate.clock import SystemClock
 from tidegate.errors import ConfigError, GateError
 from tidegate.gate import needs, nft
@@ -22,6 +23,7 @@ from tidegate.gate.controller import Beat, Gate, Permit
 from tidegate.gate.heartbeat import hold
 from tidegate.gate.host import boot_id
 from tidegate.gate.latch import Diary
+from tidegate.gate.meter_hold import watching
 from tidegate.gate.policy import Policy, load
 from tidegate.gate.state import Store
 from tidegate.ledger import SqliteStore
@@ -82,12 +84,18 @@ def apply(
     clock = SystemClock()
     with store.sole(), closing(SqliteStore(chosen.state / "diary.sqlite")) as entries:
         diary = Diary(entries, clock, boot_id())
-        gate = Gate(chosen, store, clock, _latched(diary))
+        asked: list[Permit] = [_latched(diary)]
+        gate = Gate(chosen, store, clock, lambda: asked[-1]())
         gate.apply(begin=begin)
         if not hold_it:
             typer.echo("applied; closed until a controller holds it (--hold, or the systemd unit)")
             return
-        _hold(gate, policy, clock)
+        if chosen.meters is None:
+            _hold(gate, policy, clock)
+            return
+        with watching(chosen, chosen.meters, diary, clock, boot_id()) as watch:
+            asked.append(watch.permit)
+            _hold(gate, policy, clock, watch.expect_change)
 
 
 @app.command()
@@ -119,6 +127,10 @@ def remove(policy: PolicyFile) -> None:
     typer.echo("removed; the host no longer forwards")
 
 
+for hand in (gate_reset.diary, gate_reset.latch, gate_reset.reset):
+    app.command()(hand)
+
+
 def _latched(diary: Diary) -> Permit:
     def permit() -> str | None:
         reason = diary.latched()
@@ -127,7 +139,9 @@ def _latched(diary: Diary) -> Permit:
     return permit
 
 
-def _hold(gate: Gate, policy: Path, clock: SystemClock) -> None:
+def _hold(
+    gate: Gate, policy: Path, clock: SystemClock, changing: Callable[[], None] = lambda: None
+) -> None:
     stop, again = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -138,6 +152,7 @@ def _hold(gate: Gate, policy: Path, clock: SystemClock) -> None:
         if not again.is_set():
             return None
         again.clear()
+        changing()
         try:
             return load(policy)
         except ConfigError as error:

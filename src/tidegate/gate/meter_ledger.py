@@ -8,7 +8,16 @@ its writer died counts as spent.
 from __future__ import annotations
 
 from tidegate.gate.meter_port import Boundary, Counted, Meter, MeterError, Reading
-from tidegate.ledger import Charge, Command, Commit, Ledger, Reservation, Reserve, edge_scope
+from tidegate.ledger import (
+    TOTAL,
+    Charge,
+    Command,
+    Commit,
+    Ledger,
+    Reservation,
+    Reserve,
+    edge_scope,
+)
 from tidegate.units import Bits, Bytes, bits_of
 
 KNOWS = ("wire_bytes",)
@@ -38,14 +47,22 @@ class LedgerMeter:
         self._charged = source.read(boundary).total.wire_bytes
         self._held: Reservation | None = None
 
-    def cover(self, size: Bytes) -> None:
+    def cover(self, size: Bytes, *, or_less: bool = False) -> None:
         """Reserve until at least `size` bytes may leave: do this before the gate opens for them.
+
+        With `or_less`, the last bytes of a budget do, however few they are.
 
         Raises:
             BudgetExceededError: a budget does not have them. Nothing changed.
             LedgerError: the ledger cannot be written: keep the gate closed.
         """
-        missing = bits_of(size) - (self._held.bits if self._held else 0)
+        held = self._held.bits if self._held else 0
+        missing = bits_of(size) - held
+        left = self._ledger.balance(edge_scope(self._edge)).left
+        total = self._ledger.balance(TOTAL).left
+        lefts = [bits for bits in (left, total) if bits is not None]
+        if or_less and lefts and held + min(lefts) > 0:
+            missing = min(missing, *lefts)
         if self._held is None:
             self._held = self._ledger.reserve(self._principal, self._edge, Bits(max(0, missing)))
         elif missing > 0:

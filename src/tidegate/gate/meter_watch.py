@@ -7,6 +7,7 @@ it has an effect; where it cannot be written, the gate closes.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from tidegate.clock import Clock
 from tidegate.errors import TidegateError
 from tidegate.gate.latch import Diary
 from tidegate.gate.lease import Allowed, Judged, Lease, Stopped, Terms, decide, refusal, said
-from tidegate.gate.reconcile import Verdict
+from tidegate.gate.reconcile import Agree, CannotTell, Verdict
 
 
 class Judge(Protocol):
@@ -38,11 +39,26 @@ class Watch:
         terms: how long a verdict is good for.
         clock: the gate's.
         boot: as `meter_group.boot_id` tells.
+        cover: reserves what may leave during one lease, before it is given. Raises
+            BudgetExceededError or LedgerError, which close the gate.
+        reopen: other meters in place of those that a change of the gate's own put out of use.
     """
 
-    def __init__(self, judge: Judge, diary: Diary, terms: Terms, clock: Clock, boot: str) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        diary: Diary,
+        terms: Terms,
+        clock: Clock,
+        boot: str,
+        *,
+        cover: Callable[[], None] = lambda: None,
+        reopen: Callable[[], Judge] | None = None,
+    ) -> None:
         self._judge, self._diary, self._terms = judge, diary, terms
         self._clock, self._boot = clock, boot
+        self._cover, self._reopen = cover, reopen
+        self._changing = False
         self._lock = threading.Lock()
         self._begun = False
         self._written_ns = 0
@@ -72,14 +88,29 @@ class Watch:
             if not begun:
                 self._begin()
             verdict = self._judge.judge()
+            if isinstance(verdict, Agree):
+                self._cover()
             with self._lock:
                 self._listen()
                 self._take(verdict)
+            self._follow_change(verdict)
         except TidegateError as error:
             with self._lock:
                 self._lease = replace(self._lease, until_ns=0, closed=error.message)
             return None
         return verdict
+
+    def expect_change(self) -> None:
+        """The gate is about to change what its meters hang on, such as its queue, and is closed
+        while it does: where they fall silent now, others take their place."""
+        self._changing = True
+
+    def _follow_change(self, verdict: Verdict) -> None:
+        if isinstance(verdict, Agree) and verdict.settled:
+            self._changing = False
+        elif isinstance(verdict, CannotTell) and self._changing and self._reopen is not None:
+            self._judge = self._reopen()
+            self._changing = self._begun = False
 
     def hold(self, stop: threading.Event, *, every_s: float) -> None:
         """Turn until `stop` is set. Runs in a thread of the gate's network namespace."""

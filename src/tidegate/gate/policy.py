@@ -97,6 +97,37 @@ class Grid(_Section):
     to: IPv4Address | IPv6Address
 
 
+class Meters(_Section):
+    """What is held against each other while the gate is open; see `gate.meter_hold`."""
+
+    tap: tuple[str, ...] = Field(min_length=1)
+    """Starts `tidegate.gate.tap_program` on the tap's host and carries its input and output, as ssh
+    does; `{address}` in it stands for the outside interface's Ethernet address."""
+    every_ms: Annotated[int, Field(ge=50, le=10_000)] = 250
+    """How often they are asked."""
+    lease_ms: Annotated[int, Field(ge=200, le=60_000)] = 2_000
+    """How long one agreement keeps the gate open."""
+    settle_s: Annotated[int, Field(ge=1, le=3_600)] = 60
+    """How long traffic may keep them from being compared to the byte; then the gate closes until
+    the wire rests."""
+
+    @property
+    def lease_ns(self) -> int:
+        """`lease_ms` in nanoseconds."""
+        return 1_000_000 * self.lease_ms
+
+    @property
+    def settle_ns(self) -> int:
+        """`settle_s` in nanoseconds."""
+        return 1_000_000_000 * self.settle_s
+
+    @model_validator(mode="after")
+    def _asked_in_time(self) -> Self:
+        if self.lease_ms < 2 * self.every_ms:
+            raise ValueError("lease_ms must be at least twice every_ms: a late answer closes")
+        return self
+
+
 class Policy(_Section):
     """The whole file."""
 
@@ -118,6 +149,8 @@ class Policy(_Section):
     classes: dict[ClassName, TrafficClass] = Field(min_length=1, max_length=MAX_CLASSES)
     """First match wins."""
     grid: Grid | None = None
+    meters: Meters | None = None
+    """Without them nothing watches the gate but its own kernel."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
