@@ -32,6 +32,7 @@ from tidegate.scan.flow_views import (
     DripLimits,
     beacons,
     drips,
+    peers,
 )
 from tidegate.scan.ingest import (
     MAX_LINE,
@@ -56,6 +57,7 @@ FIT_SHARE = 2 / 3
 """Of the calibration bins; the rest tunes the detectors, on which nothing was fitted."""
 _CORRELATED = 0.2
 _REFUSALS_SHOWN = 3
+_PEERS_SHOWN = 10
 
 Logs = Annotated[list[Path], typer.Argument(help="EVE or Zeek logs, also .gz.")]
 Inside = Annotated[list[str], typer.Option(help="A network behind the gate; may be repeated.")]
@@ -157,7 +159,7 @@ def check(
         for one in raised:
             typer.echo(msgspec.json.encode(one).decode())
     else:
-        _show(raised)
+        _show(raised, found)
     raise typer.Exit(1 if raised else 0)
 
 
@@ -267,10 +269,27 @@ def _lines(path: Path) -> Iterator[bytes]:
             raise ConfigError(f"{path} is not whole: {error}") from error
 
 
-def _show(raised: list[alerts.Alert]) -> None:
-    table = Table(title="flow", title_justify="left")
+def _show(raised: list[alerts.Alert], found: list[Connection]) -> None:
+    console = Console()
+    known = peers(found)
+    view = Table(title=f"who is sent most, of {len(known)} peers", title_justify="left")
+    for column in ("peer", "bytes", "bytes a day", "hours", "calls", "by chance"):
+        view.add_column(column, justify="left" if column == "peer" else "right")
+    for one in known[:_PEERS_SHOWN]:
+        luck = "" if one.chance is None else f"{one.chance:.0e}"
+        hours = f"{one.hours} of {one.of_hours}"
+        view.add_row(
+            one.example.peer, f"{one.sent:,}", f"{one.a_day:,.0f}", hours, str(one.calls), luck
+        )
+    console.print(view)
+    told = "by chance: the probability that calls which nobody spaces are as regular"
+    console.print(told, style="dim")
+    if not raised:
+        console.print("no alarm: no shift, no beacon, no drip")
+        return
+    table = Table(title="alarms", title_justify="left")
     for column in ("what", "by", "bytes", "why"):
         table.add_column(column, justify="right" if column == "bytes" else "left")
-    for one in raised:
-        table.add_row(one.kind.value, one.detector, f"{one.bytes:,}", one.text)
-    Console().print(table if raised else "nothing: no shift, no beacon, no drip")
+    for alert in raised:
+        table.add_row(alert.kind.value, alert.detector, f"{alert.bytes:,}", alert.text)
+    console.print(table)

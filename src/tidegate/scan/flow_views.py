@@ -3,8 +3,8 @@
 A **beacon** calls home at intervals too regular for people and independent programs. Starts of a
 conversation that nobody spaces come like a Poisson process; Moran's statistic, the mean of
 -ln(interval / mean interval), is then about Euler's constant and falls towards 0 as intervals
-become alike (Moran, "The random division of an interval", 1951). Honest timers are just as regular:
-what is known to be one belongs on an allow-list.
+become alike (Moran, "The random division of an interval", 1951), which gives the probability that
+chance did it. Honest timers are just as regular: what is known to be one belongs on an allow-list.
 
 A **drip** stays below every hourly limit for as long as it takes. Only its sum shows it, so the
 view is of sums, and of when a payload of a given size would be out at that rate.
@@ -23,7 +23,7 @@ import msgspec
 from tidegate.errors import ConfigError
 
 HOUR, DAY = 3600.0, 86_400.0
-_EULER = 0.5772156649015329
+_LEAST_CHANCE = 1e-99
 
 
 class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,18 +49,18 @@ class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BeaconLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When a rhythm is an alarm. `intervals`: fewer show nothing. `score`: standard errors below
-    Moran's mean; 4 come in Poisson traffic once in about 30,000 peers. `apart`: starts that are
-    closer, in seconds, are one."""
+    """When a rhythm is an alarm. `intervals`: fewer show nothing. `chance`: one peer of so many
+    whose calls nobody spaces alarms; 1e-6 is one of a million. `apart`: starts that are closer, in
+    seconds, are one."""
 
     intervals: int = 12
-    score: float = 4.0
+    chance: float = 1e-6
     apart: float = 1.0
 
     def __post_init__(self) -> None:
         """Raises ConfigError for limits that nothing or everything passes."""
-        if self.intervals < 4 or self.score <= 0 or self.apart <= 0:
-            raise ConfigError("beacon limits: at least 4 intervals, and score and apart above 0")
+        if self.intervals < 4 or not 0 < self.chance < 1 or self.apart <= 0:
+            raise ConfigError("beacon limits: at least 4 intervals, and a chance between 0 and 1")
 
 
 class Beacon(msgspec.Struct, frozen=True):
@@ -72,14 +72,14 @@ class Beacon(msgspec.Struct, frozen=True):
     period: float
     jitter: float
     size_jitter: float
-    score: float
+    chance: float
     sent: int
 
     def __str__(self) -> str:
         return (
             f"{self.example.peer}: {self.calls} calls every {self.period:,.0f} s "
-            f"(± {self.jitter:.0%}), {self.sent:,} bytes in all; {self.score:.1f} standard errors "
-            "more regular than calls that nobody spaces"
+            f"(± {self.jitter:.0%}), {self.sent:,} bytes in all; calls that nobody spaces are as "
+            f"regular with probability {max(self.chance, _LEAST_CHANCE):.0e}"
         )
 
 
@@ -122,6 +122,45 @@ class Drip(msgspec.Struct, frozen=True):
         )
 
 
+class Peer(msgspec.Struct, frozen=True):
+    """Whom something is sent to, whether or not it is an alarm. `chance`: that calls which nobody
+    spaces are as regular; None with too few calls to say."""
+
+    example: Connection
+    sent: int
+    calls: int
+    hours: int
+    of_hours: int
+    a_day: float
+    chance: float | None
+
+
+def peers(
+    connections: Iterable[Connection], limits: BeaconLimits | None = None
+) -> tuple[Peer, ...]:
+    """Everybody who is sent something, most bytes first."""
+    limits = limits or BeaconLimits()
+    found = []
+    for group in _by_peer(connections).values():
+        calls = _calls(sorted(group, key=lambda one: one.start), limits.apart)
+        intervals = [late[0] - early[0] for early, late in pairwise(calls)]
+        hours = _hours(group) or {0: 0}
+        span = max(hours) - min(hours) + 1
+        sent = sum(one.sent for one in group)
+        found.append(
+            Peer(
+                example=group[0],
+                sent=sent,
+                calls=len(calls),
+                hours=len(hours),
+                of_hours=span,
+                a_day=sent / span * (DAY / HOUR),
+                chance=chance(intervals) if len(intervals) >= limits.intervals else None,
+            )
+        )
+    return tuple(sorted(found, key=lambda one: -one.sent))
+
+
 def beacons(
     connections: Iterable[Connection], limits: BeaconLimits | None = None
 ) -> tuple[Beacon, ...]:
@@ -131,7 +170,7 @@ def beacons(
     for group in _by_peer(connections).values():
         calls = _calls(sorted(group, key=lambda one: one.start), limits.apart)
         intervals = [late[0] - early[0] for early, late in pairwise(calls)]
-        if len(intervals) < limits.intervals or (score := regularity(intervals)) < limits.score:
+        if len(intervals) < limits.intervals or (luck := chance(intervals)) > limits.chance:
             continue
         period = statistics.median(intervals)
         sizes = [size for _, size in calls]
@@ -142,22 +181,38 @@ def beacons(
                 period=period,
                 jitter=_spread(intervals),
                 size_jitter=_spread(sizes),
-                score=score,
+                chance=luck,
                 sent=sum(sizes),
             )
         )
-    return tuple(sorted(found, key=lambda one: -one.score))
+    return tuple(sorted(found, key=lambda one: one.chance))
 
 
-def regularity(intervals: Sequence[float]) -> float:
-    """Standard errors by which Moran's statistic lies below what Poisson starts have. At least one
-    interval, all above 0. The statistic leans to the right, so a normal tail overstates chance."""
+def chance(intervals: Sequence[float]) -> float:
+    """The probability that Poisson starts are as regular as this, or more. At least two intervals,
+    all above 0.
+
+    Bartlett's form of Moran's statistic, which is about χ² with one degree of freedom less than
+    there are intervals.
+    """
     count = len(intervals)
     mean = math.fsum(intervals) / count
-    moran = -math.fsum(math.log(interval / mean) for interval in intervals)
-    expected = count * _EULER - 0.5 - 1 / (12 * count)
-    variance = count * (math.pi**2 / 6 - 1) - 0.5 - 1 / (6 * count)
-    return (expected - moran) / math.sqrt(max(variance, 0.1))
+    moran = 2 * math.fsum(math.log(mean / interval) for interval in intervals)
+    return _chi_squared(max(0.0, moran) / (1 + (count + 1) / (6 * count)), count - 1)
+
+
+def _chi_squared(value: float, freedom: int) -> float:
+    """P(χ² ≤ value), by the series of the incomplete gamma function (DLMF 8.7.1); at least 0."""
+    shape, half = freedom / 2, value / 2
+    if half == 0 or half > 10 * (shape + 10):
+        return float(half > 0)
+    term = total = 1.0
+    step = 0
+    while term > 1e-12 * total:
+        step += 1
+        term *= half / (shape + step)
+        total += term
+    return min(1.0, math.exp(shape * math.log(half) - half - math.lgamma(shape + 1)) * total)
 
 
 def drips(connections: Iterable[Connection], limits: DripLimits | None = None) -> tuple[Drip, ...]:

@@ -91,7 +91,10 @@ def test_beacons_and_drips_are_written_as_eve_and_ocsf(tmp_path: Path) -> None:
     alerts = [json.loads(line)["alert"]["signature"] for line in eve.read_text().splitlines()]
     assert sorted(alerts) == ["TIDEGATE regular calls", "TIDEGATE slow drip"]
     assert {event["class_uid"] for event in json.loads(ocsf.read_bytes())} == {2004}
-    assert _run("check", log, *_INSIDE, "--allow", "198.51.100.7").exit_code == 0
+    shown = _run("check", log, *_INSIDE, "--allow", "198.51.100.7")
+    assert shown.exit_code == 0
+    assert "40,000,000" in shown.stdout
+    assert "no alarm" in shown.stdout
 
 
 def test_lines_that_cannot_be_read_are_told_and_passed_over(tmp_path: Path) -> None:

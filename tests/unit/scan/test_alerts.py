@@ -62,7 +62,7 @@ def _alerts() -> list[Alert]:
     return [
         of_sighting(_OWN, _FLOW, Timestamp(1.5)),
         of_shift(shift),
-        of_beacon(Beacon(_CALL, 60, 300.0, 0.1, 0.0, 6.0, 6000), Timestamp(2.0)),
+        of_beacon(Beacon(_CALL, 60, 300.0, 0.1, 0.0, 1e-9, 6000), Timestamp(2.0)),
         of_drip(Drip(_CALL, 9999, 20, 24, 800, 9999.0, None), Timestamp(3.0)),
         blinded("out", 12, Timestamp(4.0)),
     ]

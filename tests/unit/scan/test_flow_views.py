@@ -14,8 +14,9 @@ from tidegate.scan.flow_views import (
     Connection,
     DripLimits,
     beacons,
+    chance,
     drips,
-    regularity,
+    peers,
 )
 
 
@@ -64,7 +65,17 @@ def test_few_calls_show_no_rhythm() -> None:
 
 
 def test_equal_intervals_are_the_most_regular() -> None:
-    assert regularity([5.0] * 50) > regularity([4.0, 6.0] * 25) > regularity([1.0, 9.0] * 25)
+    assert chance([5.0] * 50) < chance([4.0, 6.0] * 25) < chance([1.0, 9.0] * 25)
+    assert chance([1.0, 1e9] * 20) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("count", [12, 40])
+def test_the_stated_chance_is_that_of_calls_which_nobody_spaces(count: int) -> None:
+    drawn = random.Random(count)
+    rounds = 20_000
+    found = sorted(chance([drawn.expovariate(1.0) for _ in range(count)]) for _ in range(rounds))
+    for share in (0.5, 0.05, 0.005):
+        assert found[int(share * rounds)] == pytest.approx(share, rel=0.25)
 
 
 def test_a_drip_below_every_hourly_limit_shows_in_the_sum() -> None:
@@ -85,8 +96,18 @@ def test_bulk_is_left_to_quotas_and_one_long_connection_is_spread_over_its_hours
     assert found.days_left is None
 
 
+def test_everybody_is_shown_who_is_sent_most_first() -> None:
+    calls = _calls(random.Random(4), 30, 300.0, 0.1)
+    first, second = peers([*calls, _at(0.0, 10**6, to="203.0.113.10", duration=2 * HOUR)])
+    assert (first.sent, first.calls, first.of_hours, first.chance) == (10**6, 1, 3, None)
+    assert (second.sent, second.calls) == (6_000, 30)
+    assert second.chance is not None
+    assert second.chance < 1e-9
+    assert peers([_at(0.0, 0)])[0].a_day == 0
+
+
 def test_limits_that_nothing_or_everything_passes_are_refused() -> None:
-    for change in ({"intervals": 2}, {"score": 0.0}, {"apart": 0.0}):
+    for change in ({"intervals": 2}, {"chance": 0.0}, {"apart": 0.0}):
         with pytest.raises(ConfigError):
             BeaconLimits(**change)
     with pytest.raises(ConfigError):
