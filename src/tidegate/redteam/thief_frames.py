@@ -109,7 +109,7 @@ def fragment_header(after: int, offset: int, more: bool, identity: int) -> bytes
 def udp(source: str, to: str, ports: tuple[int, int], body: bytes) -> bytes:
     """A datagram with its checksum."""
     start = struct.pack("!HHHH", *ports, 8 + len(body), 0)
-    total = checksum(_pseudo(source, to, UDP, 8 + len(body)) + start + body)
+    total = checksum(pseudo_header(source, to, UDP, 8 + len(body)) + start + body)
     return start[:6] + struct.pack("!H", total or 0xFFFF) + body
 
 
@@ -118,7 +118,7 @@ def tcp(
 ) -> bytes:
     """A segment without options, with its checksum."""
     start = struct.pack("!HHIIBBHHH", *ports, sequence & 0xFFFFFFFF, 1, 5 << 4, flags, 65535, 0, 0)
-    total = checksum(_pseudo(source, to, TCP, 20 + len(body)) + start + body)
+    total = checksum(pseudo_header(source, to, TCP, 20 + len(body)) + start + body)
     return start[:16] + struct.pack("!H", total) + start[18:] + body
 
 
@@ -126,7 +126,7 @@ def echo(source: str, to: str, body: bytes, *, sequence: int = 0) -> bytes:
     """An echo request, ICMP or ICMPv6 as the addresses have it."""
     six = ":" in to
     start = struct.pack("!BBHHH", 128 if six else 8, 0, 0, 0x7E1D, sequence & 0xFFFF)
-    pseudo = _pseudo(source, to, ICMPV6, len(start) + len(body)) if six else b""
+    pseudo = pseudo_header(source, to, ICMPV6, len(start) + len(body)) if six else b""
     total = checksum(pseudo + start + body)
     return start[:2] + struct.pack("!H", total) + start[4:] + body
 
@@ -138,7 +138,8 @@ def arp(operation: int, sender: tuple[bytes, str], target: tuple[bytes, str]) ->
     return head + b"".join(rows)
 
 
-def _pseudo(source: str, to: str, protocol: int, length: int) -> bytes:
+def pseudo_header(source: str, to: str, protocol: int, length: int) -> bytes:
+    """What a checksum covers beside the packet itself (RFC 9293, 3.1; RFC 8200, 8.1)."""
     ends = ip_address(source).packed + ip_address(to).packed
     if len(ends) == 8:
         return ends + struct.pack("!BBH", 0, protocol, length)

@@ -58,14 +58,18 @@ class Listener:
         if at >= 0 and len(frame) >= at + 8:
             self._ticks.append((int.from_bytes(frame[at + 4 : at + 8], "big"), stamp_ns))
 
+    def stream(self) -> Stream:
+        """A new connection."""
+        return Stream(self)
+
     def timing_bits(self) -> float:
         """What the datagrams' times said."""
-        read = tuple(_symbols(self._ticks))
+        read = tuple(read_symbols(self._ticks))
         wrong = sum(said != meant for said, meant in read)
         return information(len(read), wrong, STEPS)
 
 
-class _Stream:
+class Stream:
     """One connection: perhaps a greeting, then four bytes of place, then the secret."""
 
     def __init__(self, listener: Listener) -> None:
@@ -74,6 +78,7 @@ class _Stream:
         self._offset: int | None = None
 
     def take(self, data: bytes) -> None:
+        """Bytes as they came."""
         if self._offset is None:
             self._held += data
             if self._held.startswith(b"SSH-"):
@@ -89,7 +94,7 @@ class _Stream:
         self._offset += len(data)
 
 
-def _symbols(ticks: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def read_symbols(ticks: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """(read, meant) of every two datagrams that came one after the other."""
     for (before, sooner), (number, later) in pairwise(ticks):
         if number == before + 1:
@@ -99,7 +104,7 @@ def _symbols(ticks: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 def _serve(listener: Listener, stop: threading.Event) -> None:
     waiting = selectors.DefaultSelector()
-    streams: dict[socket.socket, _Stream] = {}
+    streams: dict[socket.socket, Stream] = {}
     for port in (API, SSH):
         server = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
         server.setblocking(False)
@@ -116,7 +121,7 @@ def _serve(listener: Listener, stop: threading.Event) -> None:
             if one not in streams and one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 made, _ = one.accept()
                 made.setblocking(False)
-                streams[made] = _Stream(listener)
+                streams[made] = listener.stream()
                 waiting.register(made, selectors.EVENT_READ)
             elif not _read(one, streams[one]):
                 waiting.unregister(one)
@@ -124,7 +129,7 @@ def _serve(listener: Listener, stop: threading.Event) -> None:
                 one.close()
 
 
-def _read(one: socket.socket, stream: _Stream) -> bool:
+def _read(one: socket.socket, stream: Stream) -> bool:
     try:
         data = one.recv(1 << 18)
     except BlockingIOError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import cache
 from typing import Final
 
 SIZE: Final = 1 << 23
@@ -18,6 +19,7 @@ HEADER: Final = len(MARK) + 4
 """Bytes of a piece that say where it belongs."""
 
 
+@cache
 def secret() -> bytes:
     """All of it."""
     return hashlib.shake_128(b"what a thief in the namespace takes away").digest(SIZE)
