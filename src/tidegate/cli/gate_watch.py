@@ -67,16 +67,19 @@ def watch(
     Run it on the gate with `--state`, to throttle or latch; or on the tap's host with `--tap`,
     where the gate cannot blind it. Exits 1 where anything was seen.
     """
+    if tap and not inside:
+        raise ConfigError("a mirror shows both directions: say with --inside whose frames count")
     clock = SystemClock()
     eyes = Eyes(_settings(calibration), networks(inside))
     seen: dict[str, Action] = {}
 
     def show(incident: Incident) -> None:
-        if as_json:
-            typer.echo(msgspec.json.encode(incident.summary()).decode())
-        elif seen.get(incident.id) is not incident.action:
-            _tell(incident)
+        climbed = seen.get(incident.id) is not incident.action
         seen[incident.id] = incident.action
+        if as_json and (climbed or incident.alerts.bit_count() == 1):
+            typer.echo(msgspec.json.encode(incident.summary()).decode())
+        elif climbed and not as_json:
+            _tell(incident)
 
     with ExitStack() as stack:
         diary = None if state is None else stack.enter_context(_diary(state, clock))

@@ -19,6 +19,9 @@ from tidegate.units import Timestamp
 EVE_LOG: Final = "eve.json"
 """In the incidents' folder: every alert, one event a line, as Suricata writes them."""
 PCAP_BYTES: Final = 1 << 20
+MOST_BUNDLES: Final = 1000
+"""Evidence of one run; senders may make up addresses, and each pair of hosts is an incident."""
+_MOST_INCIDENTS: Final = 10_000
 
 
 def unlogged(_: Incident) -> Position | None:
@@ -38,6 +41,7 @@ class Responder:
         log: writes an incident down, once for each step up, and says where the log stands then;
             called after stopping.
         pcap_bytes: the most that a bundle's slice of traffic takes.
+        most_bundles: how many are kept; later ones are refused, and the incident says so.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class Responder:
         version: str,
         log: Callable[[Incident], Position | None] = unlogged,
         pcap_bytes: int = PCAP_BYTES,
+        most_bundles: int = MOST_BUNDLES,
     ) -> None:
         self._response = response
         self._stop = stop
@@ -58,13 +63,15 @@ class Responder:
         self._version = version
         self._log = log
         self._pcap_bytes = pcap_bytes
+        self._bundles_left = most_bundles
         self.incidents: Incidents = {}
 
     def handle(
         self, alert: Alert, first_byte: Timestamp, frames: Callable[[], Sequence[tuple[int, bytes]]]
     ) -> Incident:
         """Do what the alert calls for. `frames` is asked for only where evidence is kept: a bundle
-        for each step up, none for what an incident merely repeats.
+        for each step up, none for what an incident merely repeats. Of repetitions that call for
+        nothing the second, fourth, eighth and so on are noted, with their number.
 
         What could not be done is in the incident's `failure`. A throttle that fails is a latch.
         """
@@ -75,14 +82,22 @@ class Responder:
         )
         if action is not None:
             incident = self._act(incident, action)
-        told = msgspec.structs.replace(alert, blocked=incident.stopped is not None)
+        told = msgspec.structs.replace(
+            alert,
+            blocked=incident.stopped is not None,
+            facts=alert.facts | {"incident": incident.id, "alerts": incident.alerts},
+        )
         try:
-            self._note(told)
+            # Of what merely goes on, ever fewer lines: an hour of TLS is not a million of them.
+            if action not in (None, Action.NOTE) or incident.alerts.bit_count() == 1:
+                self._note(told)
             if action is not None and (incident.alerts == 1 or incident.action is Action.LATCH):
                 self._keep(incident, frames())
         except TidegateError as error:
             incident = _failed(incident, error.message)
         self.incidents = known | {incident.id: incident}
+        if len(self.incidents) > _MOST_INCIDENTS:
+            self.incidents.pop(next(iter(self.incidents)))
         return incident
 
     def _act(self, incident: Incident, action: Action) -> Incident:
@@ -123,6 +138,9 @@ class Responder:
 
     def _keep(self, incident: Incident, frames: Sequence[tuple[int, bytes]]) -> None:
         position = self._log(incident)
+        if self._bundles_left <= 0:
+            raise GateError("no more evidence is kept: this run has its most bundles already")
+        self._bundles_left -= 1
         write(
             self._folder,
             incident,

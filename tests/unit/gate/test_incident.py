@@ -77,6 +77,7 @@ def _responder(
         version="1.2.3",
         log=lambda _: Position("gate", 7, "ab" * 32),
         pcap_bytes=500,
+        most_bundles=8,
     )
     return responder, made
 
@@ -139,6 +140,25 @@ def test_a_step_up_leaves_a_second_bundle_and_a_repetition_none(tmp_path: Path) 
     assert stop.asked[0][1] == ("10.0.0.5", 4096, 600)
     assert (incident.alerts, incident.leaked, incident.action) == (5, 5 * 4096, Action.LATCH)
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
+
+
+def test_what_goes_on_is_noted_ever_less_often_and_counted(tmp_path: Path) -> None:
+    responder, _ = _responder(tmp_path)
+    for _ in range(100):
+        _handle(responder, _alert(Kind.OPAQUE))
+    lines = [json.loads(line) for line in (tmp_path / EVE_LOG).read_bytes().splitlines()]
+    assert [line["tidegate"]["alerts"] for line in lines] == [1, 2, 4, 8, 16, 32, 64]
+
+
+def test_made_up_addresses_do_not_fill_the_disk(tmp_path: Path) -> None:
+    responder, stop = _responder(tmp_path)
+    for last in range(20):
+        host = f"10.9.9.{last}"
+        incident = _handle(responder, _alert(ends=Ends("tcp", host, 1, "203.0.113.9", 443)))
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 8
+    assert stop is not None
+    assert len(stop.asked) == 20
+    assert "no more evidence" in incident.failure
 
 
 def test_a_throttle_that_cannot_be_is_a_latch(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import struct
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tidegate.gate.watch_eyes import PIECES, QUIET_NS, Eyes, Seen
 from tidegate.scan.stream import Settings
@@ -105,3 +107,12 @@ def test_many_flows_take_bounded_memory() -> None:
     for port in range(200):
         eyes.feed(_frame(b"x" * 100, 1, port=1 + port), port)
     assert len(eyes._flows) <= 9
+
+
+@given(st.lists(st.binary(max_size=120), max_size=20), st.sampled_from([b"\x08\x00", b"\x86\xdd"]))
+def test_no_frames_whatever_break_the_watch(bodies: list[bytes], kind: bytes) -> None:
+    eyes = _eyes(most_flows=2)
+    for at, body in enumerate(bodies):
+        eyes.feed(bytes(12) + kind + body, at)
+    eyes.settle(len(bodies) + 2 * QUIET_NS)
+    eyes.close()
