@@ -17,6 +17,7 @@ from tidegate.cli import (
     bench_verify,
     exact,
     gate,
+    gate_demo,
     gate_flow,
     gate_watch,
     ledger,
@@ -47,6 +48,7 @@ bench.app.command()(bench_verify.verify)
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
 app.add_typer(exact.app, name="exact")
+gate.app.command()(gate_demo.demo)
 gate.app.command()(gate_watch.watch)
 gate.app.command()(gate_watch.incident)
 gate.app.add_typer(gate_flow.app, name="flow")

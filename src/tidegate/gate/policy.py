@@ -88,13 +88,20 @@ class Interfaces(_Section):
 
 
 class Grid(_Section):
-    """The release grid; see `gate.grid`."""
+    """The release grid; see `gate.grid`. Its cells leave as datagrams, which a class has to allow
+    and is charged for, dummies and padding included."""
 
-    slot_us: Annotated[int, Field(ge=100, le=10_000_000)]
-    size: Annotated[int, Field(ge=64, le=65_507)]
-    """Bytes of each datagram's payload."""
-    port: Port
+    slot_us: Annotated[int, Field(ge=200, le=10_000_000)]
+    size: Annotated[int, Field(ge=16, le=1_400)]
+    """Bytes of each cell: a datagram's payload."""
+    lanes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Senders inside, who take turns whether they have something to say or not."""
+    listen: Port
+    """Lane n takes datagrams on this port plus n, on every address of the gate."""
     to: IPv4Address | IPv6Address
+    port: Port
+    resolution_ns: Annotated[int, Field(ge=1)] = 1_000
+    """What someone outside can tell two departures apart by. Assumed, not measured."""
 
 
 class Meters(_Section):
