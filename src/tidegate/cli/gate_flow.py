@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tidegate import __version__
-from tidegate.cli.gate_watch import networks
+from tidegate.cli.gate_watch import ResponseFile, State, networks, responding, tell
 from tidegate.cli.progress import bars
 from tidegate.clock import SystemClock
 from tidegate.errors import ConfigError
@@ -136,9 +136,20 @@ def check(
     ] = None,
     eve: Annotated[Path | None, typer.Option(help="Write alerts as Suricata EVE lines.")] = None,
     ocsf: Annotated[Path | None, typer.Option(help="Write alerts as OCSF 1.4 findings.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Make incidents of alerts, as `gate watch` does, here.")
+    ] = None,
+    state: State = None,
+    response: ResponseFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print alerts as JSON lines.")] = False,
 ) -> None:
-    """Look for shifts, beacons and drips. Exits 1 where there is any."""
+    """Look for shifts, beacons and drips. Exits 1 where there is any.
+
+    With `--folder` each is an incident with evidence, with `--state` also throttled or latched as
+    the response says.
+    """
+    if folder is None and (state is not None or response is not None):
+        raise ConfigError("--state and --response are for incidents: give them a --folder")
     if (profile is None) != (bill is None):
         raise ConfigError("--profile and --billed go together: one says what the other explains")
     found = _connections(logs, networks(inside))
@@ -149,7 +160,15 @@ def check(
         beacons=beacons((one for one in found if one.destination not in allowed), BeaconLimits()),
         drips=drips((one for one in found if one.destination not in allowed), limits),
     )
-    raised = seen.alerts(SystemClock().now())
+    clock = SystemClock()
+    raised = seen.alerts(clock.now(), _busiest(found, port))
+    if folder is not None:
+        with responding(folder, state, response, clock) as responder:
+            for one in raised:
+                began = Timestamp(one.facts.get("began", one.time))
+                incident = responder.handle(one, began, lambda: ())
+                if not as_json:
+                    tell(incident)
     if eve is not None:
         eve.write_bytes(b"".join(msgspec.json.encode(alerts.eve(one)) + b"\n" for one in raised))
     if ocsf is not None:
@@ -169,9 +188,9 @@ class _Seen:
     beacons: tuple[Beacon, ...]
     drips: tuple[Drip, ...]
 
-    def alerts(self, now: Timestamp) -> list[alerts.Alert]:
+    def alerts(self, now: Timestamp, busiest: Connection | None) -> list[alerts.Alert]:
         return [
-            *map(alerts.of_shift, self.shifts),
+            *(alerts.of_shift(one, busiest) for one in self.shifts),
             *(alerts.of_beacon(one, now) for one in self.beacons),
             *(alerts.of_drip(one, now) for one in self.drips),
         ]
@@ -197,6 +216,13 @@ def _bins(
 ) -> list[Bin]:
     served = [one for one in connections if port is None or one.source_port == port]
     return bins(served, bills, width)
+
+
+def _busiest(connections: list[Connection], port: int | None) -> Connection | None:
+    """Of whoever serves at that port, or else of anybody, to the peer that was sent most."""
+    served = [one for one in connections if port is None or one.source_port == port]
+    known = peers(served)
+    return known[0].example if known else None
 
 
 def _connections(logs: list[Path], inside: Networks) -> list[Connection]:

@@ -39,6 +39,15 @@ Inside = Annotated[
 ]
 
 
+State = Annotated[
+    Path | None,
+    typer.Option(help="The gate's folder: with it, what is seen is stopped. Without, noted."),
+]
+ResponseFile = Annotated[
+    Path | None, typer.Option(help="What to do about what, a TOML file; see incidents.md.")
+]
+
+
 def watch(
     interface: Annotated[str, typer.Argument(help="The gate's outside interface, or the tap's.")],
     folder: Annotated[Path, typer.Option(help="Where alerts and evidence go.")],
@@ -47,13 +56,8 @@ def watch(
         bool,
         typer.Option("--tap", help="A mirror's end: all frames arrive here, whoever sent them."),
     ] = False,
-    state: Annotated[
-        Path | None,
-        typer.Option(help="The gate's folder: with it, what is seen is stopped. Without, noted."),
-    ] = None,
-    response: Annotated[
-        Path | None, typer.Option(help="What to do about what, a TOML file; see incidents.md.")
-    ] = None,
+    state: State = None,
+    response: ResponseFile = None,
     calibration: Annotated[
         Path | None, typer.Option(help="This site's, from `tidegate scan calibrate`.")
     ] = None,
@@ -79,18 +83,10 @@ def watch(
         if as_json and (climbed or incident.alerts.bit_count() == 1):
             typer.echo(msgspec.json.encode(incident.summary()).decode())
         elif climbed and not as_json:
-            _tell(incident)
+            tell(incident)
 
     with ExitStack() as stack:
-        diary = None if state is None else stack.enter_context(_diary(state, clock))
-        responder = Responder(
-            response=_response(response),
-            stop=None if diary is None else KernelStop(diary.latch),
-            folder=folder,
-            clock=clock,
-            version=__version__,
-            log=lambda incident: _logged(diary, incident),
-        )
+        responder = stack.enter_context(responding(folder, state, response, clock))
         capture = Capture(interface, outgoing=not tap)
         watching = stack.enter_context(Watch(capture, eyes, responder, clock))
         stop = _stopping(clock, seconds)
@@ -126,12 +122,32 @@ def incident(
         if as_json:
             typer.echo(msgspec.json.encode(one.summary()).decode())
         else:
-            _tell(one)
+            tell(one)
     if sarif is not None:
         sarif.write_bytes(findings(read, __version__))
     for line in changed:
         Console(stderr=True).print(Text(f"CHANGED: {line}", "bold red"), soft_wrap=True)
     raise typer.Exit(1 if changed else 0)
+
+
+@contextmanager
+def responding(
+    folder: Path, state: Path | None, response: Path | None, clock: SystemClock
+) -> Iterator[Responder]:
+    """What handles alerts: with the gate's folder it stops what is seen, without it only notes.
+
+    Raises ConfigError or GateError.
+    """
+    with ExitStack() as stack:
+        diary = None if state is None else stack.enter_context(_diary(state, clock))
+        yield Responder(
+            response=_response(response),
+            stop=None if diary is None else KernelStop(diary.latch),
+            folder=folder,
+            clock=clock,
+            version=__version__,
+            log=lambda incident: _logged(diary, incident),
+        )
 
 
 def networks(written: list[str] | None) -> Networks:
@@ -219,6 +235,7 @@ def _incident(bundle: Path) -> Incident:
         raise ConfigError(f"{bundle} was written by another version: {error}") from error
 
 
-def _tell(incident: Incident) -> None:
+def tell(incident: Incident) -> None:
+    """What happened, for people."""
     style = "bold red" if incident.action is Action.LATCH else "yellow"
     Console().print(Text.assemble((f"{incident.id} ", style), told(incident)), soft_wrap=True)

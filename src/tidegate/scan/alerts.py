@@ -104,8 +104,9 @@ def of_sighting(sighting: Sighting, flow: Flow | None, time: Timestamp) -> Alert
     )
 
 
-def of_shift(shift: Shift) -> Alert:
-    """More bytes than the bill explains."""
+def of_shift(shift: Shift, busiest: Connection | None = None) -> Alert:
+    """More bytes than the bill explains. `busiest`: of the host that sent most of them, where
+    somebody has to be named."""
     return Alert(
         time=shift.at,
         kind=Kind.SHIFT,
@@ -113,6 +114,7 @@ def of_shift(shift: Shift) -> Alert:
         detector=shift.detector,
         severity=Severity.HIGH,
         bytes=max(0, round(shift.excess)),
+        ends=None if busiest is None else _ends_of_connection(busiest),
         facts={"began": shift.began, "bins": shift.since, "statistic": shift.statistic},
     )
 

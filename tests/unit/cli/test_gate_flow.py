@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from tidegate.cli.gate_flow import app
 from tidegate.errors import ConfigError
+from tidegate.gate.incident_bundle import check
 
 _MINUTES = 240
 _INSIDE = ["--inside", "10.0.0.0/8"]
@@ -75,6 +76,22 @@ def test_honest_logs_pass_and_what_is_added_to_them_alarms(tmp_path: Path) -> No
         assert kinds == ({"flow-shift"} if status else set())
 
 
+def test_a_shift_is_an_incident_of_the_host_that_serves(tmp_path: Path) -> None:
+    profile = _learnt(tmp_path)
+    eve, bills = _written(tmp_path, "stolen", added=0.1, start=_MINUTES)
+    said = ["--profile", profile, "--billed", bills, "--port", 443, "--allow", "203.0.113.9"]
+    seen = tmp_path / "seen"
+    result = _run("check", eve, *_INSIDE, *said, "--folder", seen, "--json")
+    assert result.exit_code == 1
+    assert [json.loads(line)["kind"] for line in result.stdout.splitlines()]
+    bundle = min(path for path in seen.iterdir() if path.is_dir())
+    check(bundle)
+    told = json.loads((bundle / "incident.json").read_bytes())
+    assert told["alert"]["ends"]["source"] == "10.0.0.5"
+    assert told["seconds_to_alarm"] > 0
+    assert "without the right" in told["failure"]
+
+
 def test_beacons_and_drips_are_written_as_eve_and_ocsf(tmp_path: Path) -> None:
     rows = []
     for n in range(200):
@@ -114,5 +131,7 @@ def test_what_cannot_be_asked_is_refused(tmp_path: Path) -> None:
         _run("check", log, "--inside", "10.0.0.0/99")
     with pytest.raises(ConfigError, match="together"):
         _run("check", log, *_INSIDE, "--profile", log)
+    with pytest.raises(ConfigError, match="--folder"):
+        _run("check", log, *_INSIDE, "--state", tmp_path)
     with pytest.raises(OSError, match="No such file"):
         _run("check", tmp_path / "nowhere.json", *_INSIDE)
