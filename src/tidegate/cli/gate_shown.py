@@ -25,7 +25,9 @@ def difference(before: Policy | None, after: Policy, state: State | None) -> Syn
     )
     if not lines:
         return "Nothing would change."
-    return Syntax("\n".join(lines), "diff", theme="ansi_dark", background_color="default")
+    return Syntax(
+        "\n".join(lines), "diff", theme="ansi_dark", background_color="default", word_wrap=True
+    )
 
 
 def rendered(policy: Policy, state: State | None) -> list[str]:

@@ -19,6 +19,7 @@ from tidegate.cli import (
     gate,
     gate_demo,
     gate_flow,
+    gate_grid,
     gate_watch,
     ledger,
     models,
@@ -49,6 +50,7 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
 app.add_typer(exact.app, name="exact")
 gate.app.command()(gate_demo.demo)
+gate.app.command()(gate_grid.grid)
 gate.app.command()(gate_watch.watch)
 gate.app.command()(gate_watch.incident)
 gate.app.add_typer(gate_flow.app, name="flow")

@@ -22,6 +22,9 @@ from tidegate.units import Bytes, bits_of
 FILE: Final = "ledger.sqlite"
 """The ledger in the gate's folder."""
 
+TIMING_EDGE: Final = f"{meter_kit.EDGE}, by timing"
+"""What the release grid's departures may say is charged here, and so to the same lifetime."""
+
 
 @contextmanager
 def watching(
@@ -65,7 +68,7 @@ def watching(
 def budgets(policy: Policy) -> Budgets:
     """The ledger's caps: the policy's lifetime, in bits, whatever the classes."""
     lifetime = Budget(lifetime=bits_of(Bytes(policy.lifetime)))
-    edges = ((meter_kit.EDGE, Budget()),)
+    edges = ((meter_kit.EDGE, Budget()), (TIMING_EDGE, Budget()))
     return Budgets(name="gate", total=lifetime, edges=edges, principal=Budget())
 
 
