@@ -191,10 +191,7 @@ def watch_speed() -> float:
     """Megabytes of payload a second of processor time that the watch looks at, in frames of an
     Ethernet's size that carry an API's stream."""
     stamp = Stamp(id="chatcmpl-" + "0" * 32, created=1_700_000_000, model="m", fingerprint="f")
-    shape, words = (
-        ChatShape(stamp),
-        ["what", "the", "gate", "keeps", "and", "users", "ask", "of", "it", "in", "short", "words"],
-    )
+    shape = ChatShape(stamp)
     said = b"".join(shape.delta(0, _WORDS[n * n % len(_WORDS)]) for n in range(40_000))
     eyes = Eyes(Settings(block=_BLOCK), (ipaddress.ip_network(f"{worlds.INNER_V4}/24", False),))
     frames = [
