@@ -33,7 +33,6 @@ _REST_S = 0.3
 
 _POLICY = """
 lifetime = {lifetime}
-{more}
 [interfaces]
 inside = "inside"
 outside = "out"
@@ -64,7 +63,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     `sent`: what the thief offered. `received`: all that arrived outside. `secret`: bytes of the
     secret in it that were right. `timing_bits`: what arrived beside them, in when frames came.
     `cap`: the quotas of the classes he could use, at most the lifetime's. `ledger`: what the ledger
-    was charged. `passed`: what nftables let out by its own counting, super-packets with one header.
+    was charged.
     """
 
     attack: str
@@ -76,7 +75,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     timing_bits: float
     cap: int
     ledger: int
-    passed: int
 
     @property
     def over(self) -> int:
@@ -90,11 +88,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return self.received - self.ledger
 
 
-def policy(lifetime: int = LIFETIME, more: str = "") -> Policy:
+def policy(lifetime: int = LIFETIME) -> Policy:
     """The policy that is attacked; its quotas add up to more than the lifetime."""
     shares = {"api": 6, "ssh": 2, "dns": 2, "icmp": 1}
     quotas = {name: share * lifetime // 9 for name, share in shares.items()}
-    return parse(_POLICY.format(lifetime=lifetime, arp=lifetime // 45, more=more, **quotas))
+    return parse(_POLICY.format(lifetime=lifetime, arp=lifetime // 45, **quotas))
 
 
 def chosen(names: Sequence[str] | None) -> tuple[Attack, ...]:
@@ -111,10 +109,9 @@ def run(
     *,
     seconds: float = SECONDS,
     lifetime: int = LIFETIME,
-    more: str = "",
     progress: Progress = lambda *_: None,
 ) -> tuple[Result, ...]:
-    """Run attacks, one after the other; `more` goes to the top of the policy's TOML.
+    """Run attacks, one after the other.
 
     Raises:
         ConfigError: there is no attack of a name.
@@ -125,7 +122,7 @@ def run(
     for number, attack in enumerate(attacks):
         progress(f"thief: {attack.name}", number, len(attacks))
         with world() as made:
-            results.append(_attacked(made, attack, policy(lifetime, more), seconds))
+            results.append(_attacked(made, attack, policy(lifetime), seconds))
     progress("thief", len(attacks), len(attacks))
     return tuple(results)
 
@@ -153,7 +150,7 @@ def _attacked(made: World, attack: Attack, rules: Policy, seconds: float) -> Res
         # What waits in queues still comes.
         threading.Event().wait(_REST_S)
         gate.stop()
-        ledger, passed = gate.ledger_bytes(), gate.passed_bytes()
+        ledger = gate.ledger_bytes()
         if gate.failed is not None:
             raise gate.failed
     haul = _counted(receiver)
@@ -167,7 +164,6 @@ def _attacked(made: World, attack: Attack, rules: Policy, seconds: float) -> Res
         timing_bits=haul.timing_bits,
         cap=_cap(rules, attack),
         ledger=ledger,
-        passed=passed,
     )
 
 

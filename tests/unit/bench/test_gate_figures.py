@@ -32,7 +32,6 @@ def theft(
         timing_bits=timing_bits,
         cap=1_000,
         ledger=received - missed,
-        passed=received,
     )
 
 
