@@ -30,7 +30,7 @@ from tidegate.gate import worlds
 from tidegate.gate.controller import Gate
 from tidegate.gate.heartbeat import hold
 from tidegate.gate.host import boot_id
-from tidegate.gate.incident import Incident, Response
+from tidegate.gate.incident import Action, Incident, Response
 from tidegate.gate.incident_respond import Responder
 from tidegate.gate.incident_stop import KernelStop
 from tidegate.gate.latch import Diary
@@ -132,7 +132,7 @@ def theft(speed: int) -> Caught:
         stolen = folder / "weights.bin"
         stolen.write_bytes(weights(1 << 22))
         responder = Responder(
-            response=Response(),
+            response=Response(weights=Action.LATCH),
             stop=KernelStop(diary.latch),
             folder=folder / "seen",
             clock=clock,

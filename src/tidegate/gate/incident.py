@@ -32,18 +32,21 @@ _LADDER: Final = (Action.NOTE, Action.THROTTLE, Action.LATCH)
 class Response(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What to do about what.
 
-    `certain`: the owner's own weights, by fingerprint. `weights`: what looks like anybody's.
-    `opaque`: what cannot be told from encrypted bytes; a site that encrypts will only want to note
-    it. `shift`: more than is billed. `rest`: beacons and drips. `throttle_bytes_s` and `throttle_s`
-    say how much a throttled sender may still send, and for how long. `latch_after`: throttles of
-    one incident after which it is latched all the same; 0 never does.
+    `certain`: the owner's own weights, by fingerprint. `weights`: what looks like anybody's, once
+    there are `least_bytes` of it within `within_s` seconds: one odd window is no theft. `opaque`:
+    what cannot be told from encrypted bytes; a site that encrypts will only want to note it.
+    `shift`: more than is billed. `rest`: beacons, drips and frames left unseen. `throttle_bytes_s`
+    and `throttle_s` say how much a throttled sender may still send, and for how long.
+    `latch_after`: throttles of one incident after which it is latched all the same; 0 never does.
     """
 
     certain: Action = Action.LATCH
-    weights: Action = Action.LATCH
+    weights: Action = Action.THROTTLE
     opaque: Action = Action.NOTE
     shift: Action = Action.THROTTLE
     rest: Action = Action.NOTE
+    least_bytes: int = 1 << 16
+    within_s: int = 10
     throttle_bytes_s: int = 4096
     throttle_s: int = 600
     latch_after: int = 3
@@ -52,20 +55,28 @@ class Response(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Raises ConfigError for a throttle that is none."""
         if self.throttle_bytes_s <= 0 or self.throttle_s <= 0 or self.latch_after < 0:
             raise ConfigError("a throttle lets some bytes a second through, for some seconds")
+        if self.least_bytes < 0 or self.within_s <= 0:
+            raise ConfigError("weights are acted on after some bytes, within some seconds")
 
-    def to(self, alert: Alert) -> Action:
-        """What one alert alone calls for."""
+    def to(self, alert: Alert, burst: int) -> Action:
+        """What an alert calls for, when the last moments' alerts are about `burst` bytes."""
         if alert.kind is Kind.WEIGHTS:
-            return self.certain if alert.severity is Severity.CRITICAL else self.weights
+            if alert.severity is Severity.CRITICAL:
+                return self.certain
+            return self.weights if burst >= self.least_bytes else Action.NOTE
         if alert.kind is Kind.OPAQUE:
             return self.opaque
         return self.shift if alert.kind is Kind.SHIFT else self.rest
 
 
 class Incident(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One incident so far. Times are Unix seconds: `first_byte` of the first that leaked, `alarm`
-    when that was known, `stopped` when the kernel had been told to stop it. `leaked`: bytes that
-    the alerts are about. `failure`: why something was not done that ought to have been."""
+    """One incident so far.
+
+    Times are Unix seconds. `first_byte` is that of the first byte of what was acted on last,
+    `alarm` when it was known, `stopped` when the kernel had been told to stop it. `alert` is the
+    one that called for it. `leaked`: bytes that all alerts are about; `burst`: those since
+    `burst_since`. `failure`: why something was not done that ought to have been.
+    """
 
     id: str
     alert: Alert
@@ -73,6 +84,8 @@ class Incident(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     alerts: int = 1
     throttles: int = 0
     leaked: int = 0
+    burst: int = 0
+    burst_since: float
     first_byte: float
     alarm: float
     stopped: float | None = None
@@ -104,22 +117,28 @@ def decide(
     """The incidents after one more alert, the one that it belongs to, and what is to be done now;
     None where no more is called for than was done already.
 
-    A throttle is called for anew by each alert that comes through it, a latch only once.
+    A throttle is called for anew by each burst that comes through it, a latch only once.
     """
     name = identity(alert)
     before = incidents.get(name)
-    wanted = response.to(alert)
     if before is None:
+        wanted = response.to(alert, alert.bytes)
         incident = Incident(
             id=name,
             alert=alert,
             action=wanted,
             throttles=int(wanted is Action.THROTTLE),
             leaked=alert.bytes,
+            burst=alert.bytes,
+            burst_since=first_byte,
             first_byte=first_byte,
             alarm=alarm,
         )
         return incidents | {name: incident}, incident, wanted
+    since, burst = before.burst_since, before.burst + alert.bytes
+    if first_byte - since > response.within_s:
+        since, burst = first_byte, alert.bytes
+    wanted = response.to(alert, burst)
     throttles = before.throttles + (wanted is Action.THROTTLE)
     if response.latch_after and throttles > response.latch_after:
         wanted = Action.LATCH
@@ -130,10 +149,17 @@ def decide(
         alerts=before.alerts + 1,
         throttles=throttles,
         leaked=before.leaked + alert.bytes,
+        burst=burst,
+        burst_since=since,
     )
     climbed = reached is not before.action
     again = wanted is Action.THROTTLE and before.action is not Action.LATCH
-    return incidents | {name: incident}, incident, wanted if climbed or again else None
+    if not (climbed or again):
+        return incidents | {name: incident}, incident, None
+    incident = msgspec.structs.replace(
+        incident, alert=alert, first_byte=since, alarm=alarm, burst=0, burst_since=alarm
+    )
+    return incidents | {name: incident}, incident, wanted
 
 
 def identity(alert: Alert) -> str:

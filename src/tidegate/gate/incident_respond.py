@@ -10,7 +10,7 @@ import msgspec
 
 from tidegate.clock import Clock
 from tidegate.errors import GateError, TidegateError
-from tidegate.gate.incident import Action, Incident, Incidents, Response, decide
+from tidegate.gate.incident import Action, Incident, Incidents, Response, decide, identity
 from tidegate.gate.incident_bundle import Position, write
 from tidegate.gate.incident_stop import Stop
 from tidegate.scan.alerts import Alert, eve
@@ -70,15 +70,15 @@ class Responder:
         self, alert: Alert, first_byte: Timestamp, frames: Callable[[], Sequence[tuple[int, bytes]]]
     ) -> Incident:
         """Do what the alert calls for. `frames` is asked for only where evidence is kept: a bundle
-        for each step up, none for what an incident merely repeats. Of repetitions that call for
-        nothing the second, fourth, eighth and so on are noted, with their number.
+        for each step up, none for notes and for what an incident merely repeats. Of repetitions
+        that call for nothing the second, fourth, eighth and so on are noted, with their number.
 
         What could not be done is in the incident's `failure`. A throttle that fails is a latch.
         """
         alarm = self._clock.now()
-        known = self.incidents
+        before = self.incidents.get(identity(alert))
         known, incident, action = decide(
-            known, self._response, alert, first_byte=first_byte, alarm=alarm
+            self.incidents, self._response, alert, first_byte=first_byte, alarm=alarm
         )
         if action is not None:
             incident = self._act(incident, action)
@@ -91,7 +91,8 @@ class Responder:
             # Of what merely goes on, ever fewer lines: an hour of TLS is not a million of them.
             if action not in (None, Action.NOTE) or incident.alerts.bit_count() == 1:
                 self._note(told)
-            if action is not None and (incident.alerts == 1 or incident.action is Action.LATCH):
+            climbed = before is None or incident.action is not before.action
+            if climbed and incident.action is not Action.NOTE:
                 self._keep(incident, frames())
         except TidegateError as error:
             incident = _failed(incident, error.message)

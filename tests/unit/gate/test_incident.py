@@ -70,7 +70,7 @@ def _responder(
     clock = ManualClock(now=1_700_000_002.0)
     made = None if stop is None else stop(clock)
     responder = Responder(
-        response=response or Response(),
+        response=response or Response(weights=Action.LATCH, least_bytes=0),
         stop=made,
         folder=folder,
         clock=clock,
@@ -131,7 +131,7 @@ def test_evidence_that_was_touched_is_named(tmp_path: Path, change: str) -> None
 
 def test_a_step_up_leaves_a_second_bundle_and_a_repetition_none(tmp_path: Path) -> None:
     responder, stop = _responder(
-        tmp_path, response=Response(weights=Action.THROTTLE, latch_after=2)
+        tmp_path, response=Response(weights=Action.THROTTLE, least_bytes=0, latch_after=2)
     )
     for _ in range(5):
         incident = _handle(responder, _alert())
@@ -140,6 +140,15 @@ def test_a_step_up_leaves_a_second_bundle_and_a_repetition_none(tmp_path: Path) 
     assert stop.asked[0][1] == ("10.0.0.5", 4096, 600)
     assert (incident.alerts, incident.leaked, incident.action) == (5, 5 * 4096, Action.LATCH)
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
+
+
+def test_a_note_leaves_a_line_and_a_step_up_from_it_a_bundle(tmp_path: Path) -> None:
+    responder, _ = _responder(tmp_path, response=Response(least_bytes=6_000))
+    assert _handle(responder, _alert()).action is Action.NOTE
+    assert [path.name for path in tmp_path.iterdir()] == [EVE_LOG]
+    incident = _handle(responder, _alert())
+    assert incident.action is Action.THROTTLE
+    check(tmp_path / f"{incident.id}-2")
 
 
 def test_what_goes_on_is_noted_ever_less_often_and_counted(tmp_path: Path) -> None:
@@ -162,7 +171,7 @@ def test_made_up_addresses_do_not_fill_the_disk(tmp_path: Path) -> None:
 
 
 def test_a_throttle_that_cannot_be_is_a_latch(tmp_path: Path) -> None:
-    response = Response(weights=Action.THROTTLE)
+    response = Response(least_bytes=0)
     responder, stop = _responder(
         tmp_path, lambda clock: _Stop(clock, broken=(Action.THROTTLE,)), response
     )
@@ -228,6 +237,7 @@ def test_evidence_is_never_written_over(tmp_path: Path) -> None:
         opaque=st.sampled_from(Action),
         shift=st.sampled_from(Action),
         latch_after=st.integers(0, 3),
+        least_bytes=st.just(0),
     ),
 )
 def test_no_alert_ever_takes_a_step_back(
@@ -239,12 +249,31 @@ def test_no_alert_ever_takes_a_step_back(
         alert = _alert(kind, severity)
         before = known
         known, incident, action = decide(known, response, alert, first_byte=1.0, alarm=2.0)
-        assert ladder.index(incident.action) >= ladder.index(response.to(alert))
+        assert ladder.index(incident.action) >= ladder.index(response.to(alert, alert.bytes))
         if old := before.get(incident.id):
             assert ladder.index(incident.action) >= ladder.index(old.action)
             assert incident.alerts == old.alerts + 1
         if action is not None:
             assert ladder.index(action) <= ladder.index(incident.action)
+
+
+def test_weights_are_acted_on_once_there_are_enough_of_them_at_once() -> None:
+    response, known, done = Response(least_bytes=10_000, within_s=10), {}, []
+    for first_byte in (0.0, 20.0, 40.0, 45.0, 49.0):
+        known, incident, action = decide(
+            known, response, _alert(), first_byte=first_byte, alarm=first_byte + 1
+        )
+        done.append(action)
+    assert done == [Action.NOTE, None, None, None, Action.THROTTLE]
+    assert (incident.first_byte, incident.to_alarm) == (40.0, 10.0)
+    known, incident, action = decide(
+        known, response, _alert(severity=Severity.CRITICAL), first_byte=50.0, alarm=50.5
+    )
+    assert (action, incident.to_alarm, incident.alert.severity) == (
+        Action.LATCH,
+        0.5,
+        Severity.CRITICAL,
+    )
 
 
 def test_other_ports_are_the_same_incident_and_other_hosts_another() -> None:
@@ -273,7 +302,12 @@ def test_throttles_are_for_ip_senders_and_lift_as_a_whole() -> None:
 
 
 def test_a_throttle_that_is_none_is_refused() -> None:
-    for change in ({"throttle_bytes_s": 0}, {"throttle_s": 0}, {"latch_after": -1}):
+    for change in (
+        {"throttle_bytes_s": 0},
+        {"throttle_s": 0},
+        {"latch_after": -1},
+        {"within_s": 0},
+    ):
         with pytest.raises(ConfigError):
             Response(**change)
     assert msgspec.json.decode(msgspec.json.encode(Response()), type=Response) == Response()
