@@ -172,6 +172,8 @@ def _hold(
 
 def _take_up(chosen: Policy, store: Store, holder: int) -> None:
     clock = SystemClock()
+    if holder <= 0:
+        raise GateError("a controller is just starting: try again")
     os.kill(holder, signal.SIGHUP)
     until = clock.monotonic() + _TAKEN_S
     while clock.monotonic() < until:

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tidegate.clock import Clock
-from tidegate.errors import GateError
+from tidegate.errors import GateError, TidegateError
 from tidegate.gate import host, nft, nft_render, wire_quota
 from tidegate.gate.accounts import Account, Change, State, Step, Used, opened, settled, tick
+from tidegate.gate.meter_port import MeterError
 from tidegate.gate.policy import LIFETIME, Policy
 from tidegate.gate.state import Store
 from tidegate.units import Seconds
@@ -78,6 +79,9 @@ class Gate:
             )
         # A damaged table is not believed; nor is nftables alone, where headers may hide from it.
         believed = kernel is not None and kernel.complete and self.policy.super_packets == "drop"
+        if kernel is not None and kernel.complete:
+            # A controller that was killed may have left it open for the rest of a lease.
+            nft.load(nft_render.shut())
         self._install(before, kernel if believed else None)
         host.shape(self.policy)
         host.forward(allowed=True)
@@ -116,7 +120,7 @@ class Gate:
         """
         try:
             return self._beat()
-        except GateError:
+        except TidegateError:
             self.shut()
             raise
 
@@ -159,7 +163,7 @@ class Gate:
         nft.check(text)
         self._store.write(step.state)
         if self.policy.super_packets == "charge":
-            self._wire = self._wire or wire_quota.WireQuota(self.policy.interfaces.outside)
+            self._wire = self._wire or _on_the_wire(self.policy.interfaces.outside)
             used = {seen.object: seen.used for seen in kernel.quotas} if kernel else {}
             used |= dict(step.fresh)
             self._wire.set_used(
@@ -243,6 +247,15 @@ class Gate:
         if self._state is None:
             raise GateError("the gate was not applied by this process")
         return self._state
+
+
+def _on_the_wire(interface: str) -> wire_quota.WireQuota:
+    try:
+        return wire_quota.WireQuota(interface)
+    except MeterError as error:
+        raise GateError(
+            f'{error.message}. Without BPF, set super_packets = "drop"', interface=interface
+        ) from error
 
 
 def _numbered(policy: Policy, state: State) -> tuple[tuple[int, Account], ...]:

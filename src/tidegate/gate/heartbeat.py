@@ -40,8 +40,11 @@ def hold(
                 told(beaten)
                 last = beaten
             stop.wait(max(0.0, gate.policy.heartbeat_ms / 1000 - (clock.monotonic() - begun)))
-    finally:
-        gate.settle()
+    except BaseException:
+        # Whatever it was, it may have let out what nobody counted: nothing granted is given back.
+        gate.shut()
+        raise
+    gate.settle()
 
 
 def _go_first() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tidegate.bench.gate_rig import closed_world, held, policy
-from tidegate.clock import ManualClock
-from tidegate.errors import GateError
+from tidegate.clock import ManualClock, SystemClock
+from tidegate.errors import GateError, LedgerError
 from tidegate.gate import nft, nft_render
 from tidegate.gate.accounts import Account, State
 from tidegate.gate.controller import Beat, Gate, Permit, always
+from tidegate.gate.heartbeat import hold
+from tidegate.gate.meter_port import MeterError
 from tidegate.gate.policy import LIFETIME, Policy
 from tidegate.gate.state import Store
 from tidegate.gate.worlds import GATE, World
@@ -172,6 +175,44 @@ def test_a_change_that_cannot_be_is_refused_and_the_policy_before_stays(
     with pytest.raises(GateError, match="no interface"):
         made.enter(GATE, lambda: gate.check(other))
     assert made.enter(GATE, gate.beat).open
+
+
+def test_asking_the_kernel_changes_nothing(made: World) -> None:
+    made.enter(GATE, lambda: nft.check("add table netdev tidegate\n"))
+    assert made.enter(GATE, nft.look) is None
+
+
+def test_what_was_granted_is_not_given_back_when_something_went_wrong(
+    made: World, tmp_path: Path
+) -> None:
+    def broken() -> str | None:
+        if not opened:
+            opened.append(True)
+            return None
+        raise LedgerError("the diary cannot be read")
+
+    opened: list[bool] = []
+    gate = _gate(tmp_path, broken)
+    made.enter(GATE, lambda: gate.apply(begin=True))
+    with pytest.raises(LedgerError):
+        made.enter(GATE, lambda: hold(gate, SystemClock(), threading.Event()))
+    assert not _alive(made)
+    state = Store(tmp_path).read()
+    assert state is not None
+    assert _lifetime(state).granted == 5_000
+
+
+def test_a_kernel_without_bpf_is_refused_with_what_to_do(
+    made: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(_: int) -> None:
+        raise MeterError("this kernel has no BPF")
+
+    monkeypatch.setattr("tidegate.gate.bpf_syscall.SharedArray", lacking)
+    gate = _gate(tmp_path, chosen=policy(tmp_path))
+    with pytest.raises(GateError, match=r'no BPF.*super_packets = "drop"'):
+        made.enter(GATE, lambda: gate.apply(begin=True))
+    assert not _alive(made)
 
 
 def test_the_kernels_reason_is_passed_on(made: World) -> None:
