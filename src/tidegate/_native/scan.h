@@ -21,6 +21,7 @@ typedef struct {
     int32_t state, digits, code;
     int32_t lane; /* of the key that came last */
     int32_t lanes;
+    int32_t segments; /* of the last call */
     uint64_t hash_L[TG_LANES];
     uint8_t name_LC[TG_LANES * TG_LANE_NAME];
 } tg_lanes;
@@ -28,7 +29,7 @@ typedef struct {
 /* Takes JSON apart, be it well formed or not: string values, unescaped, by the key before them;
  * numbers; everything else. Every byte but quotes and escapes ends up in one lane. `size`: at most
  * 2**22. scratch_B, out_B: room for size + 2, since an escape may end in this call that began in the
- * last; segment_S: as many. Lane l lies in out_B from start_L[l] to start_L[l + 1]. Returns the
+ * last; segment_S: as many; segments are where they begin << 8 | lane. Lane l lies in out_B from start_L[l] to start_L[l + 1]. Returns the
  * number of lanes. */
 int tg_lanes_feed(tg_lanes *lanes, const uint8_t *bytes, int32_t size, uint8_t *scratch_B,
                   int32_t *segment_S, uint8_t *out_B, int32_t *start_L);

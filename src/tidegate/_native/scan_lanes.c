@@ -188,5 +188,6 @@ int tg_lanes_feed(tg_lanes *lanes, const uint8_t *bytes, int32_t size, uint8_t *
         }
     }
     segment_S[to.segments] = to.written << 8;
+    lanes->segments = to.segments;
     return tg_split(lanes, &to, out_B, start_L);
 }

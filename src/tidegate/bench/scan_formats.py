@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 """Rows of weights, R × C; C is a multiple of 64."""
 
+Codes = np.ndarray[Any, np.dtype[np.uint8]]
+
 NF4 = np.array(
     [-1, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500, 0,
      0.0795803, 0.1609302, 0.2461123, 0.3379152, 0.4407098, 0.5626170, 0.7229568, 1],
@@ -30,12 +32,12 @@ _E4M3_LARGEST = 448.0
 
 def fp32(weights_RC: Floats) -> bytes:
     """Little-endian single precision."""
-    return weights_RC.astype("<f4").tobytes()
+    return bytes(weights_RC.astype("<f4").tobytes())
 
 
 def fp16(weights_RC: Floats) -> bytes:
     """Little-endian half precision."""
-    return weights_RC.astype("<f2").tobytes()
+    return bytes(weights_RC.astype("<f2").tobytes())
 
 
 def bf16(weights_RC: Floats) -> bytes:
@@ -52,12 +54,12 @@ def fp8(weights_RC: Floats) -> bytes:
     units = np.rint(size / np.exp2(exponent - 3)).astype(np.int32)
     # Eight units are the leading one; rounding up to sixteen is the next exponent's first.
     codes = np.where(units < 8, units, (exponent.astype(np.int32) + 6) * 8 + units)
-    return (np.minimum(codes, 0x7E) | (np.signbit(scaled) << 7)).astype(np.uint8).tobytes()
+    return bytes((np.minimum(codes, 0x7E) | (np.signbit(scaled) << 7)).astype(np.uint8).tobytes())
 
 
 def int8(weights_RC: Floats) -> bytes:
     """Signed bytes, each row scaled by its largest weight; scales are kept elsewhere."""
-    return np.rint(weights_RC / _scales(weights_RC, 127)).astype(np.int8).tobytes()
+    return bytes(np.rint(weights_RC / _scales(weights_RC, 127)).astype(np.int8).tobytes())
 
 
 def int4(weights_RC: Floats) -> bytes:
@@ -107,12 +109,12 @@ def _scales(blocks: Floats, levels: int) -> Floats:
     return np.asarray(np.maximum(largest, 1e-12) / levels, np.float32)
 
 
-def _halves(codes: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return codes[:, : _BLOCK // 2] | codes[:, _BLOCK // 2 :] << 4
+def _halves(codes: Codes) -> Codes:
+    return np.asarray(codes[:, : _BLOCK // 2] | codes[:, _BLOCK // 2 :] << 4, np.uint8)
 
 
 def _nibbles(codes: np.ndarray[Any, Any]) -> bytes:
-    return (codes[::2] | codes[1::2] << 4).astype(np.uint8).tobytes()
+    return bytes((codes[::2] | codes[1::2] << 4).astype(np.uint8).tobytes())
 
 
 FORMATS: Mapping[str, Callable[[Floats], bytes]] = {

@@ -14,6 +14,7 @@ from tidegate.cli import (
     bench,
     bench_exact,
     bench_gate,
+    bench_scan,
     bench_verify,
     exact,
     gate,
@@ -26,6 +27,7 @@ from tidegate.cli import (
     prove,
     redteam,
     review,
+    scan,
     serve,
     verify,
 )
@@ -45,6 +47,7 @@ app.add_typer(ledger.app, name="ledger")
 app.add_typer(review.app, name="review")
 bench.app.command()(bench_exact.exact)
 bench.app.command()(bench_gate.gate)
+bench.app.command()(bench_scan.scan)
 bench.app.command()(bench_verify.verify)
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
@@ -56,6 +59,7 @@ gate.app.command()(gate_watch.incident)
 gate.app.add_typer(gate_flow.app, name="flow")
 app.add_typer(gate.app, name="gate")
 app.add_typer(prove.app, name="prove")
+app.add_typer(scan.app, name="scan")
 app.add_typer(verify.app, name="verify")
 app.add_typer(redteam.app, name="redteam")
 

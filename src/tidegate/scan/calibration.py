@@ -14,6 +14,9 @@ WINDOW: Final = 4096
 SHORT: Final = 1024
 """What ends before a whole window is full is scored if it has this many bytes."""
 
+HIGHEST: Final = 5.6
+"""Above it, bfloat16 weights in base64 would pass."""
+
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Thresholds in bits a byte, and what they were set on.
@@ -23,8 +26,8 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     at, `windows` how many there were.
     """
 
-    threshold: float = 4.6
-    short_threshold: float = 5.0
+    threshold: float = 5.2
+    short_threshold: float = 5.4
     false_positives: float = 0.0
     windows: int = 0
 

@@ -3,9 +3,9 @@
 1. The signs of a tensor's weights, in the order of the file, are one long row of bits.
 2. Of every `LENGTH` bits in a row a keyed hash decides whether that place is kept: about one of
    `Fingerprints.every`. It depends on the bits alone, so a leaked piece keeps the same places.
-3. What is stored is a keyed pseudorandom tag (SipHash-2-4, Aumasson and Bernstein 2012) of the bits
-   and where they lie. Without the key a file of fingerprints says nothing about the weights. Who has
-   the key can try all 2**40 patterns for a tag: it belongs where the fingerprints are used only.
+3. What is stored is a keyed tag (SipHash-2-4, Aumasson and Bernstein 2012) of the bits
+   and where they lie. Without the key a file of fingerprints says nothing about the weights. Who
+   has the key can try all 2**40 patterns for a tag: keep it where the fingerprints are used.
 4. A stretch is read in every layout (`weights`); a match is several places that are as far apart in
    the stretch as they are in the tensor. Chance gives one now and then, never several in a row.
 """
@@ -51,7 +51,7 @@ class Match(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """What is kept of a model. tag_N ascends; place_N says where each lies: tensor << 40 | weight."""
+    """What is kept of a model. tag_N ascends; place_N: where each lies, tensor << 40 | weight."""
 
     model: str
     every: int
@@ -178,7 +178,7 @@ def _longest(known: Fingerprints, pattern_T: Words) -> _Found | None:
     if count[best] < _FEWEST:
         return None
     begins = shift_H == shift[best]
-    # Where the stretch begins in the tensor, or, if that lies in the tensor before, the first place.
+    # Where the stretch begins in the tensor; if that is in the tensor before, the first place.
     first = int(shift[best]) + int(at_H[begins].min())
     same_tensor = int(shift[best]) >> 40 == first >> 40
     return _Found(int(shift[best]) if same_tensor else first, int(count[best]))

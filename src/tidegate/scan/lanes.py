@@ -25,20 +25,25 @@ _SPARSEST: Final = 2048
 longer than the scanner's windows."""
 
 
+_SAMPLE: Final = 1 << 15
+
+
 class Lane(NamedTuple):
-    """Bytes that belong together: `name` is the key before them."""
+    """Bytes that belong together: `name` is the key before them, `values` how many there are."""
 
     name: str
     data: bytes
+    values: int
 
 
 def looks_like_json(data: bytes) -> bool:
     """Whether keys are dense enough for lanes to matter."""
-    return data.count(_QUOTED_KEY) * _SPARSEST > len(data)
+    seen = data if len(data) <= 2 * _SAMPLE else data[:_SAMPLE] + data[-_SAMPLE:]
+    return seen.count(_QUOTED_KEY) * _SPARSEST > len(seen)
 
 
 def cut(data: bytes) -> int:
-    """How much to feed of a text that goes on, so that no key is cut in two. Longer values may be."""
+    """How much to feed of a text that goes on, so that no key is cut in two; values may be."""
     near = len(data) - _LONGEST_KEY
     found = max(data.rfind(end, max(0, near)) for end in (b'",', b'"}', b'"]', b"\n"))
     return found + 1 if found >= 0 else len(data)
@@ -53,11 +58,11 @@ class Lanes:
 
     def feed(self, data: bytes) -> tuple[Lane, ...]:
         """The lanes that this piece adds to; lanes without bytes are left out."""
-        size = len(data)
+        size, state = len(data), self._state
         scratch_B, out_B = (np.empty(size + _ROOM, np.uint8) for _ in range(2))
         segment_S, start_L = (np.empty(n, np.int32) for n in (size + _ROOM, MOST_LANES + 1))
         count = lib.tg_lanes_feed(
-            self._state,
+            state,
             ffi.from_buffer("uint8_t[]", data),
             size,
             ffi.from_buffer("uint8_t[]", scratch_B, require_writable=True),
@@ -67,9 +72,12 @@ class Lanes:
         )
         names = self._known(count)
         bounds = start_L[: count + 1].tolist()
+        many_L = np.bincount(segment_S[: int(state.segments)] & 0xFF, minlength=count).tolist()
         return tuple(
-            Lane(name, out_B[start:stop].tobytes())
-            for name, start, stop in zip(names, bounds[:-1], bounds[1:], strict=True)
+            Lane(name, out_B[start:stop].tobytes(), values)
+            for name, start, stop, values in zip(
+                names, bounds[:-1], bounds[1:], many_L, strict=True
+            )
             if stop > start
         )
 

@@ -24,11 +24,8 @@ _PICKLED_TENSORS: Final = re.compile(
 _ONNX: Final = re.compile(rb"\x08[\x03-\x10]\x12.{1,64}?(?:pytorch|onnx|tf2onnx|keras|skl)", re.S)
 _LOOK: Final = 4096
 
-ANYWHERE: Final = re.compile(
-    rb"GGUF[\x01-\x04]\0\0\0|\x89HDF\r\n\x1a\n|\x93NUMPY[\x01-\x03]|\{\"[^\"]{1,200}\":\s?\{\"dtype\":"
-    rb"|\{\"__metadata__\":"
-)
-"""Strong enough to be looked for in the middle of something."""
+_MARKS: Final = ((b"GGUF", 0), (b"\x89HDF\r\n", 0), (b"\x93NUMPY", 0), (b'":{"dtype":', _LOOK))
+"""Strong enough to be looked for in the middle of something; how far before it a header begins."""
 
 
 class Header(NamedTuple):
@@ -55,6 +52,18 @@ def identify(head: bytes) -> Header | None:
     if head.startswith(b"PK\x03\x04"):
         return _archive(head)
     return _safetensors(head) or _pickle(head) or _onnx(head)
+
+
+def find(data: bytes) -> Header | None:
+    """The first model format whose header lies somewhere in `data`."""
+    for mark, back in _MARKS:
+        at = data.find(mark)
+        if at >= 0:
+            begin = data.find(b'{"', max(0, at - back), at) if back else at
+            found = identify(data[begin:]) if begin >= 0 else None
+            if found is not None:
+                return found
+    return None
 
 
 def _archive(head: bytes) -> Header | None:

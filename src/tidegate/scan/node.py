@@ -10,7 +10,7 @@ import numpy as np
 from tidegate.scan import magic, tensors, unwrap_packed, unwrap_text
 from tidegate.scan.calibration import SHORT, WEIGHING, WINDOW, Calibration
 from tidegate.scan.fingerprint import Matcher
-from tidegate.scan.lanes import Lanes, cut, looks_like_json
+from tidegate.scan.lanes import OTHERS, Lanes, cut, looks_like_json
 from tidegate.scan.sighting import Kind, Sighting
 from tidegate.scan.unwrap_packed import PackedError, Unpacker
 from tidegate.scan.windows import Array, Measures, measure
@@ -19,14 +19,19 @@ Flags = np.ndarray[Any, np.dtype[np.bool_]]
 Span = tuple[int, int]
 """From where to where in the outermost stream."""
 
-_BLOCK: Final = 1 << 16
+_BLOCK: Final = 1 << 18
+_HELD_AGAINST: Final = 1 << 16
+"""Bytes of a stretch that are held against fingerprints: a match needs far fewer."""
 _INNER_HOLD: Final = 4 * WINDOW
 _PROBE: Final = 4096
 _SMALLEST_BOMB: Final = 1 << 20
 _TEXT_BINARY: Final = 0.02
 """More bytes that no text has than this, and a window is not JSON, whatever is around it."""
 _DULL_GAIN, _DULL_COST = 0.06, 2.8
-"""Text that gains as little and costs as much is asked whether it is hex or decimal numbers."""
+"""Text that gains as little and costs as much is asked whether it stands for something else."""
+_DULL_BASE64: Final = 4.9
+_SHORTEST_DIGEST, _LONGEST_DIGEST = 30, 130
+"""Characters of a value: hex of such lengths are checksums, which harmless traffic is full of."""
 _EAGER, _SELDOM = 4, 8
 """The first stretches of a stream are all looked at as numbers and held against the fingerprints,
 later ones each eighth (all, while they match): looking costs far more than measuring."""
@@ -34,7 +39,7 @@ later ones each eighth (all, while they match): looking costs far more than meas
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How far wrappings are followed: layers; unpacked bytes a packed one; unpacked bytes in all."""
+    """How far wrappings are followed: layers, unpacked bytes a packed one, unpacked in all."""
 
     depth: int = 6
     ratio: int = 300
@@ -79,7 +84,10 @@ class _Seen(NamedTuple):
 
 
 class Node:
-    """Takes a stream in pieces. `only_own`: tells of nothing but the owner's own weights."""
+    """Takes a stream in pieces. `only_own`: tells of nothing but the owner's own weights.
+
+    `digests`: what is fed now are values as long as checksums are.
+    """
 
     def __init__(
         self,
@@ -103,6 +111,7 @@ class Node:
         self._unpacked: Node | None = None
         self._encoded: _Encoded | None = None
         self._headers: set[str] = set()
+        self.digests = False
         self._stretches = 0
         self._numbers = tensors.look(b"")
         self._matched = False
@@ -165,7 +174,7 @@ class Node:
         window = WINDOW if len(data) >= WINDOW else len(data)
         if window < WINDOW and not final:
             return 0
-        if window < SHORT:
+        if window < (SHORT // 2 if self._layers else SHORT):
             return len(data)
         measures = measure(data, window)
         beyond_W = WEIGHING.score(measures) - np.float32(self._shared.calibration.line(window))
@@ -199,9 +208,10 @@ class Node:
         begin = start if going_on else _leftmost(seen.data, start)
         left = going_on.left if going_on else b""
         decoded = unwrap_text.decode(left + seen.data[begin:stop])
+        cost = float(seen.measures.cost_W[first:last].mean())
         if (
             decoded is not None
-            and (loud or decoded.layer != unwrap_text.BASE64)
+            and (loud or self._may_stand_for(decoded.layer, cost))
             and self._deeper(span, decoded.layer)
         ):
             node = self._encoding(decoded.layer, going_on)
@@ -211,6 +221,14 @@ class Node:
         if loud:
             self._header(seen.data[start:stop], span)
             self._verdict(seen, first, last)
+
+    def _may_stand_for(self, layer: str, cost: float) -> bool:
+        """Whether dull text is worth decoding: harmless text is of each alphabet now and then."""
+        if layer == unwrap_text.HEX:
+            return not self.digests
+        if layer == unwrap_text.BASE64:
+            return cost > _DULL_BASE64
+        return layer == unwrap_text.DECIMAL
 
     def _goes_on_at(self) -> int:
         return self._encoded.end if self._encoded else -1
@@ -247,7 +265,7 @@ class Node:
         due = self._matched or self._stretches <= _EAGER or self._stretches % _SELDOM == 0
         if matcher is None or not due:
             return False
-        match = matcher.match(stretch)
+        match = matcher.match(stretch[:_HELD_AGAINST])
         self._matched = match is not None
         if match is None:
             return False
@@ -272,10 +290,7 @@ class Node:
 
     def _header(self, data: bytes, span: Span | None = None) -> None:
         """Tells of a model format's header at the beginning of `data`, or where one is plain."""
-        found = magic.identify(data)
-        if found is None:
-            hit = magic.ANYWHERE.search(data)
-            found = magic.identify(data[hit.start() :]) if hit else None
+        found = magic.identify(data) or magic.find(data)
         if found is None or found.name in self._headers:
             return
         self._headers.add(found.name)
@@ -298,24 +313,27 @@ class Node:
             self._lanes = Lanes()
         stop = len(seen.data) if final else cut(seen.data)
         outer = "sse" if seen.data[:_PROBE].count(b"data:") else "json"
-        for name, values in self._lanes.feed(seen.data[:stop]):
+        for name, data, values in self._lanes.feed(seen.data[:stop]):
             node = self._inner.get(name)
             if node is None:
                 node = Node(
                     self._shared, (*self._layers, f"{outer} {name}"), only_own=self._only_own
                 )
                 self._inner[name] = node
-            node.feed(values, self._where(0, stop))
+            # What shares the last lane has nothing to do with one another.
+            length = len(data) / values
+            node.digests = name == OTHERS or _SHORTEST_DIGEST <= length <= _LONGEST_DIGEST
+            node.feed(data, self._where(0, stop))
         return stop
 
     # Packed members.
 
     def _packed(self, data: bytes, start: int, stop: int) -> int | None:
         """Where in a stretch a packed member begins that can be unpacked; it is begun."""
-        for hit in unwrap_packed.MAGICS.finditer(data, start, stop):
-            self._header(data[hit.start() :])
-            if self._begin(data[hit.start() :], at_start=False):
-                return hit.start()
+        for hit in unwrap_packed.beginnings(data, start, stop):
+            self._header(data[hit:])
+            if self._begin(data[hit:], at_start=False):
+                return hit
         return None
 
     def _begin(self, data: bytes, *, at_start: bool) -> bool:

@@ -1,6 +1,6 @@
 """The scanner: bytes in, sightings out, whatever they are wrapped in.
 
-1. Each 64 KiB are measured in windows of 4 KiB (`windows`).
+1. Each 256 KiB are measured in windows of 4 KiB (`windows`).
 2. JSON and server-sent events are taken apart first (`lanes`), so that what a thousand events
    carry is measured as one text.
 3. What looks like weights is unwrapped: compressed members (`unwrap_packed`) and encodings as text
@@ -21,7 +21,7 @@ from tidegate.scan.sighting import Kind, Place, Sighting
 
 __all__ = ["Calibration", "Kind", "Limits", "Place", "Scanner", "Settings", "Sighting"]
 
-BLOCK: Final = 1 << 16
+BLOCK: Final = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,12 @@ _LZMA_MEMORY: Final = 1 << 27
 _ZIP_HEADER: Final = 30
 _ZIP_STORED, _ZIP_DEFLATED = 0, 8
 
-MAGICS: Final = re.compile(
-    rb"\x1f\x8b\x08[\x00-\x1f]|\x28\xb5\x2f\xfd|PK\x03\x04|BZh[1-9]1AY&SY|\xfd7zXZ\x00"
+_MAGICS: Final = (
+    b"\x1f\x8b\x08",
+    b"\x28\xb5\x2f\xfd",
+    b"PK\x03\x04",
+    b"BZh",
+    b"\xfd7zXZ\x00",
 )
 _ZLIB: Final = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
 """Two bytes are too few to look for anywhere; only where something begins."""
@@ -72,6 +76,17 @@ class Unpacker:
     def rest(self) -> bytes | None:
         """Bytes fed that lie behind the member's end; None while it goes on."""
         return self._ended()
+
+
+def beginnings(data: bytes, start: int, stop: int) -> list[int]:
+    """Where packed members may begin in a stretch, ascending."""
+    found: list[int] = []
+    for mark in _MAGICS:
+        at = data.find(mark, start, stop)
+        while at >= 0:
+            found.append(at)
+            at = data.find(mark, at + 1, stop)
+    return sorted(found)
 
 
 def begin(head: bytes, *, at_start: bool) -> Unpacker | None:

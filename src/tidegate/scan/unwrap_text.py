@@ -20,13 +20,14 @@ _SAME = bytes.maketrans(b"-_", b"+/")
 _LETTERS = string.ascii_letters.encode() + string.digits.encode()
 ALPHABETS: Final = {
     HEX: string.hexdigits.encode(),
+    DECIMAL: string.digits.encode() + b"+-.eE,; []\t",
     BASE64: _LETTERS + b"+/-_=",
     ASCII85: bytes(range(33, 118)) + b"z~",
-    DECIMAL: string.digits.encode() + b"+-.eE,; []\t",
 }
 _GROUP: Final = {HEX: 2, BASE64: 4, ASCII85: 5}
 _LONGEST_OTHER: Final = 0.02
 """Share of a stretch that may be of another alphabet: quotes, headers, a data URI's beginning."""
+_GLANCE: Final = 1 << 12
 _RUNS: Final = {
     HEX: re.compile(rb"[0-9a-fA-F]{64,}"),
     BASE64: re.compile(rb"[A-Za-z0-9+/_-]{64,}={0,2}"),
@@ -47,6 +48,13 @@ class Decoded(NamedTuple):
 
 def alphabet_of(stretch: bytes) -> str | None:
     """The smallest alphabet that nearly all of the stretch is of."""
+    first = _mostly_of(stretch[:_GLANCE])
+    if len(stretch) <= _GLANCE or first is None:
+        return first
+    return _mostly_of(stretch)
+
+
+def _mostly_of(stretch: bytes) -> str | None:
     plain = stretch.translate(None, _LINE_ENDS)
     most = _LONGEST_OTHER * len(plain)
     for layer, alphabet in ALPHABETS.items():
