@@ -100,6 +100,12 @@ class Outer(_Section):
     scan: Literal["off", "alarm", "stop"] = "off"
     """Whether answers are looked at for weights, such as base64 of them, before they leave: `alarm`
     counts and logs what is found, `stop` also withholds the rest of the answer."""
+    scan_calibration: Path | None = None
+    """This site's, from `tidegate scan calibrate`."""
+    fingerprints: tuple[Path, ...] = ()
+    """Of own weights, from `tidegate scan fingerprint`; they name a leaked piece."""
+    fingerprint_key: Path | None = None
+    """The key file that they were made with. Who has both can test guesses of the weights."""
     ledger: Path = Path("run/outer-ledger.sqlite")
     record: Path | None = None
     """Where to write, outside, which tokens each answer was: for the demo."""

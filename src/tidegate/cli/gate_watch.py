@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tidegate import __version__
+from tidegate.cli.scan_settings import settings_of
 from tidegate.clock import SystemClock
 from tidegate.errors import ConfigError, GateError
 from tidegate.gate.host import boot_id
@@ -27,8 +28,6 @@ from tidegate.gate.latch import FILE, Diary
 from tidegate.gate.watch import Capture, Watch
 from tidegate.gate.watch_eyes import Eyes, Networks
 from tidegate.ledger import SqliteStore
-from tidegate.scan.calibration import Calibration
-from tidegate.scan.stream import Settings
 
 BLOCK = 1 << 14
 """Bytes that are judged together: a quarter of what files take, to see four times as soon."""
@@ -61,6 +60,11 @@ def watch(
     calibration: Annotated[
         Path | None, typer.Option(help="This site's, from `tidegate scan calibrate`.")
     ] = None,
+    fingerprints: Annotated[
+        list[Path] | None,
+        typer.Option(help="Of own weights, from `tidegate scan fingerprint`; may be repeated."),
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="The key file that they were made with.")] = None,
     seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Stop after so long; else with a signal.")
     ] = None,
@@ -74,7 +78,8 @@ def watch(
     if tap and not inside:
         raise ConfigError("a mirror shows both directions: say with --inside whose frames count")
     clock = SystemClock()
-    eyes = Eyes(_settings(calibration), networks(inside))
+    settings = settings_of(calibration, fingerprints or [], key, block=BLOCK)
+    eyes = Eyes(settings, networks(inside))
     seen: dict[str, Action] = {}
 
     def show(incident: Incident) -> None:
@@ -156,16 +161,6 @@ def networks(written: list[str] | None) -> Networks:
         return tuple(ipaddress.ip_network(one) for one in written or ())
     except ValueError as error:
         raise ConfigError(f"--inside: {error}; write it as 10.0.0.0/8") from error
-
-
-def _settings(calibration: Path | None) -> Settings:
-    if calibration is None:
-        return Settings(block=BLOCK)
-    try:
-        chosen = msgspec.json.decode(calibration.read_bytes(), type=Calibration)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise ConfigError(f"{calibration} is no calibration: {error}") from error
-    return Settings(calibration=chosen, block=BLOCK)
 
 
 def _response(path: Path | None) -> Response:

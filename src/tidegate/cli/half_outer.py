@@ -20,6 +20,7 @@ from tidegate.cli.ground import (
 from tidegate.cli.outer_log import open_log, seal_of
 from tidegate.cli.purse import LedgerPurse
 from tidegate.cli.record import RecordingEngine
+from tidegate.cli.scan_settings import settings_of
 from tidegate.clock import SystemClock
 from tidegate.config import Settings
 from tidegate.errors import BudgetExceededError, ConfigError
@@ -38,7 +39,7 @@ from tidegate.serve.outer.link import Connect, LinkEngine
 from tidegate.serve.outer.link_account import Purse
 from tidegate.serve.outer.link_settings import LinkSettings
 from tidegate.serve.outer.recorder import RecordedEngine
-from tidegate.serve.outer.scanned import ScannedEngine
+from tidegate.serve.outer.scanned import BLOCK, ScannedEngine
 from tidegate.serve.schedule import PullPolicy
 from tidegate.serve.telemetry import Metrics, make_logger
 from tidegate.units import Bits, Seconds
@@ -77,8 +78,7 @@ async def run_outer(settings: Settings, stop: asyncio.Event, ready: Callable[[in
         if log is not None:
             engine = RecordedEngine(link, seeds, log, seal_of(settings), settings.record.lora)
         engine = held(settings, engine)
-        if settings.outer.scan != "off":
-            engine = ScannedEngine(engine, settings.outer.scan, metrics)
+        engine = scanned(settings, engine, metrics)
         if settings.outer.record is not None:
             engine = RecordingEngine(engine, seeds, settings.outer.record)
         await serve_api(
@@ -106,6 +106,17 @@ def held(settings: Settings, engine: Engine) -> Engine:
     if record.folder is None:
         raise ConfigError("[record] hold needs [record] folder: a verifier reads the record")
     return HeldEngine(engine, SocketExaminer(record.hold, Seconds(record.hold_ms / 1000)))
+
+
+def scanned(settings: Settings, engine: Engine, metrics: Metrics) -> Engine:
+    """`engine`, with its answers looked at where settings say so. Raises ConfigError or OSError."""
+    outer = settings.outer
+    if outer.scan == "off":
+        return engine
+    chosen = settings_of(
+        outer.scan_calibration, outer.fingerprints, outer.fingerprint_key, block=BLOCK
+    )
+    return ScannedEngine(engine, outer.scan, metrics, chosen)
 
 
 async def serve_api(

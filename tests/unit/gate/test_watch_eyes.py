@@ -12,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.gate.watch_eyes import PIECES, QUIET_NS, Eyes, Seen
+from tidegate.scan.fingerprint import Matcher, Tensor
+from tidegate.scan.fingerprint_make import make
+from tidegate.scan.sighting import Kind
 from tidegate.scan.stream import Settings
 
 _A, _B = "10.81.1.2", "10.81.2.2"
@@ -59,6 +62,21 @@ def test_weights_in_a_flow_are_seen_with_the_time_of_their_first_byte() -> None:
     assert abs(first.first_ns - began) <= 13 * _STEP  # within a block of 16 KiB
     assert first.at_ns - first.first_ns <= 26 * _STEP
     assert str(first.flow).startswith("tcp 10.81.1.2")
+
+
+def test_a_piece_of_the_own_model_is_named_with_shard_and_offset() -> None:
+    own, key = _weights(1 << 20), bytes(range(16))
+    tensor = Tensor("mlp.weight", "model.safetensors", 800, 2)
+    known = make("ours", [(tensor, own)], key)
+    eyes = Eyes(Settings(matcher=Matcher(known), block=1 << 14))
+    begin = 300_000
+    seen = _sent(eyes, own[begin : begin + 130_000]) + list(eyes.close())
+    named = [one.sighting for one in seen if one.sighting.kind is Kind.OWN_WEIGHTS]
+    assert named
+    place = named[0].weight
+    assert place is not None
+    assert (place.model, place.shard, place.tensor) == ("ours", "model.safetensors", "mlp.weight")
+    assert abs(place.offset - (800 + begin)) <= 1 << 14
 
 
 def test_honest_text_is_not_seen() -> None:
