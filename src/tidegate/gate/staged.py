@@ -9,140 +9,128 @@ from __future__ import annotations
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Final
 
 from tidegate.clock import Clock, SystemClock
-from tidegate.errors import GateError
-from tidegate.gate import heartbeat, meter_kit
+from tidegate.errors import GateError, TidegateError
+from tidegate.gate import heartbeat, meter_hold, meter_kit
 from tidegate.gate.controller import Beat, Gate, Permit
 from tidegate.gate.latch import Diary
-from tidegate.gate.lease import Terms
 from tidegate.gate.meter_group import boot_id
-from tidegate.gate.meter_ledger import LedgerMeter
-from tidegate.gate.meter_port import Boundary
-from tidegate.gate.meter_watch import Watch
-from tidegate.gate.policy import Policy
+from tidegate.gate.policy import Meters, Policy
 from tidegate.gate.state import Store
-from tidegate.gate.worlds import GATE, OUT, TAP, TAPPED, World
-from tidegate.ledger import Budget, Budgets, Ledger, MemoryStore
-from tidegate.units import Bytes
+from tidegate.gate.worlds import GATE, TAP, TAPPED, World
+from tidegate.ledger import Ledger, MemoryStore, SqliteStore, edge_scope
 
-_JUDGE_EVERY_S = 0.1
-_TERMS = Terms(lease_ns=2 * 10**9, settle_ns=5 * 10**9)
+EVERY_MS: Final = 100
+LEASE_MS: Final = 2_000
 """Long enough for a busy machine, on which all of a world and its traffic run."""
+SETTLE_S: Final = 5
 _PATIENCE_S = 20.0
 
 
 class Staged:
     """A running gate; made by `staged`."""
 
-    def __init__(self, world: World, gate: Gate, ledger: LedgerMeter) -> None:
-        self.world, self.gate = world, gate
-        self._ledger = ledger
+    def __init__(self, world: World, policy: Policy) -> None:
+        self.world = world
         self.beats: list[Beat] = []
         """Each change between open and closed."""
-        self.failed: GateError | None = None
+        self.failed: TidegateError | None = None
         """Why its controller gave up, if it did."""
+        self._clock: Clock = SystemClock()
+        self._asked: list[Permit] = []
+        self.gate = Gate(policy, Store(policy.state), self._clock, lambda: self._asked[0]())
         self._changed: list[Policy] = []
         self._taken = threading.Semaphore(0)
         self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._thread = threading.Thread(target=lambda: world.enter(GATE, self._hold), daemon=True)
 
-    def start(self, call: Callable[[threading.Event], None]) -> None:
-        """Run something in the gate's namespace that ends when it is told to."""
-        thread = threading.Thread(
-            target=lambda: self.world.enter(GATE, lambda: call(self._stop)), daemon=True
-        )
-        self._threads.append(thread)
-        thread.start()
+    def start(self) -> None:
+        """Install the policy, and return once traffic can pass.
 
-    def stop(self) -> None:
-        """Close the gate, and end its controller. Counts can be read from then on."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def ledger_bytes(self) -> int:
-        """What the ledger was charged for; only once the gate was stopped."""
-        # The boundary stamps a reading; nobody compares this one.
-        return self.world.enter(
-            GATE, lambda: self._ledger.read(Boundary(0, 0, "")).total.wire_bytes
-        )
+        Raises TidegateError where it cannot be installed, or does not open.
+        """
+        self._thread.start()
+        for _ in range(int(_PATIENCE_S / 0.02)):
+            if self.failed:
+                raise self.failed
+            if self.beats and self.beats[-1].open:
+                return
+            self._stop.wait(0.02)
+        reason = self.beats[-1].reason if self.beats else "no heartbeat came"
+        raise GateError(f"the gate does not open: {reason}")
 
     def reload(self, policy: Policy) -> None:
         """Change the policy while the gate works, and wait until it is in force.
 
-        Raises GateError where the controller has given up, or takes too long.
+        Raises TidegateError where the controller has given up, or takes too long.
         """
         self._changed.append(policy)
         if not self._taken.acquire(timeout=_PATIENCE_S):
             raise self.failed or GateError("the controller does not take up its policy")
 
-    def wait_open(self) -> None:
-        """Return once the gate lets traffic out. Raises GateError where it does not."""
-        waited = threading.Event()
-        for _ in range(int(_PATIENCE_S / 0.02)):
-            if self.beats and self.beats[-1].open:
-                return
-            if self.failed:
-                raise self.failed
-            waited.wait(0.02)
-        reason = self.beats[-1].reason if self.beats else "no heartbeat came"
-        raise GateError(f"the gate does not open: {reason}")
+    def stop(self) -> None:
+        """Close the gate, and end its controller. Raises TidegateError if that had given up."""
+        self._stop.set()
+        self._thread.join()
+        if self.failed:
+            raise self.failed
 
-    def hold(self, stop: threading.Event) -> None:
-        """Beat until `stop` is set; in the gate's namespace."""
+    def ledger_bytes(self) -> int:
+        """What the ledger was charged for, once the gate was stopped."""
+        policy = self.gate.policy
+        with closing(SqliteStore(policy.state / meter_hold.FILE)) as store:
+            ledger = Ledger(store, meter_hold.budgets(policy), self._clock)
+            return ledger.balance(edge_scope(meter_kit.EDGE)).spent // 8
 
-        def changed() -> Policy | None:
-            if self._changed and self._changed[0] == self.gate.policy:
-                self._changed.pop(0)
-                self._taken.release()
-            return self._changed[0] if self._changed else None
-
+    def _hold(self) -> None:
         try:
-            heartbeat.hold(self.gate, SystemClock(), stop, changed=changed, told=self.beats.append)
-        except GateError as error:
+            self._hold_metered()
+        except TidegateError as error:
             self.failed = error
+
+    def _hold_metered(self) -> None:
+        policy, boot = self.gate.policy, boot_id()
+        diary = Diary(MemoryStore(), self._clock, boot)
+        if policy.meters is None:
+            raise GateError("the policy has no meters")
+        self.gate.apply(begin=True)
+        with meter_hold.watching(policy, policy.meters, diary, self._clock, boot) as watch:
+            self._asked.append(watch.permit)
+            told = self.beats.append
+            heartbeat.hold(self.gate, self._clock, self._stop, changed=self._change, told=told)
+            # Closed by now: what left since the meters were last asked is charged, too.
+            watch.turn()
+
+    def _change(self) -> Policy | None:
+        if self._changed and self._changed[0] == self.gate.policy:
+            self._changed.pop(0)
+            self._taken.release()
+        return self._changed[0] if self._changed else None
 
 
 @contextmanager
 def staged(world: World, policy: Policy) -> Iterator[Staged]:
     """Put `policy` in force in a world, open, and hold it until the context ends.
 
-    The policy's folder is not used: the state lives in a folder that is removed.
+    Its folder and its meters are replaced: by a folder that is removed, and a tap in the world.
 
     Raises:
-        GateError: the gate cannot be made, or does not open.
+        TidegateError: the gate cannot be made, or does not open.
     """
-    clock, boot = SystemClock(), boot_id()
-    with ExitStack() as after:
-        folder = Path(after.enter_context(tempfile.TemporaryDirectory(prefix="tg-")))
-        asked: list[Permit] = []
-        gate = Gate(
-            policy, Store(folder), clock, lambda: asked[0]() if asked else "it has no meters yet"
-        )
-        world.enter(GATE, lambda: gate.apply(begin=True))
-        kit = _metered(world, policy, clock, boot)
-        after.callback(lambda: world.enter(GATE, kit.close))
-        watch = Watch(kit.group, Diary(MemoryStore(), clock, boot), _TERMS, clock, boot)
-        asked.append(watch.permit)
-        made = Staged(world, gate, kit.ledger)
-        after.callback(made.stop)
-        made.start(lambda stop: watch.hold(stop, every_s=_JUDGE_EVERY_S))
-        made.start(made.hold)
-        made.wait_open()
-        yield made
-
-
-def _metered(world: World, policy: Policy, clock: Clock, boot: str) -> meter_kit.Kit:
-    address = world.enter(GATE, lambda: meter_kit.address_of(OUT))
-    program = [sys.executable, "-m", "tidegate.gate.tap_program", TAPPED, address]
-    tap = ["ip", "netns", "exec", world.name(TAP), *program]
-    edges = ((meter_kit.EDGE, Budget()),)
-    budgets = Budgets(name="gate", total=Budget(), edges=edges, principal=Budget())
-    ledger = Ledger(MemoryStore(), budgets, clock)
-    kit = world.enter(GATE, lambda: meter_kit.opened(OUT, tap, ledger, clock, boot))
-    kit.ledger.cover(Bytes(policy.lifetime))
-    return kit
+    program = (sys.executable, "-m", "tidegate.gate.tap_program", TAPPED, "{address}")
+    tap = ("ip", "netns", "exec", world.name(TAP), *program)
+    meters = Meters(tap=tap, every_ms=EVERY_MS, lease_ms=LEASE_MS, settle_s=SETTLE_S)
+    with tempfile.TemporaryDirectory(prefix="tg-") as folder:
+        chosen = policy.model_copy(update={"state": Path(folder), "meters": meters})
+        made = Staged(world, chosen)
+        try:
+            made.start()
+            yield made
+        finally:
+            if made.failed is None:
+                made.stop()

@@ -145,14 +145,12 @@ def _attacked(made: World, attack: Attack, rules: Policy, seconds: float) -> Res
     with staged(made, rules) as gate:
         sender = _sender(made, attack, seconds)
         if attack.reloads:
-            _reloading(gate, rules, sender)
+            _reloading(gate, sender)
         sent = int(_line(sender))
         # What waits in queues still comes.
         threading.Event().wait(_REST_S)
         gate.stop()
         ledger = gate.ledger_bytes()
-        if gate.failed is not None:
-            raise gate.failed
     haul = _counted(receiver)
     return Result(
         attack=attack.name,
@@ -183,8 +181,8 @@ def _counted(receiver: subprocess.Popen[bytes]) -> Haul:
     return msgspec.json.decode(_line(receiver), type=Haul)
 
 
-def _reloading(gate: Staged, rules: Policy, sender: subprocess.Popen[bytes]) -> None:
-    for other in _policies(rules):
+def _reloading(gate: Staged, sender: subprocess.Popen[bytes]) -> None:
+    for other in _policies(gate.gate.policy):
         if sender.poll() is not None:
             return
         gate.reload(other)
