@@ -35,8 +35,10 @@ class Response(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `certain`: the owner's own weights, by fingerprint. `weights`: what looks like anybody's, once
     there are `least_bytes` of it within `within_s` seconds: one odd window is no theft. `opaque`:
     what cannot be told from encrypted bytes; a site that encrypts will only want to note it.
-    `shift`: more than is billed. `rest`: beacons, drips and frames left unseen. `throttle_bytes_s`
-    and `throttle_s` say how much a throttled sender may still send, and for how long.
+    `binary_ports`: of traffic that is no text by nature, such as updates; what looks like weights
+    there is only noted. `shift`: more than is billed. `rest`: beacons, drips and frames left
+    unseen. `throttle_bytes_s` and `throttle_s` say how much a throttled sender may still send, and
+    for how long.
     `latch_after`: throttles of one incident after which it is latched all the same; 0 never does.
     """
 
@@ -47,6 +49,7 @@ class Response(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rest: Action = Action.NOTE
     least_bytes: int = 1 << 16
     within_s: int = 10
+    binary_ports: tuple[int, ...] = ()
     throttle_bytes_s: int = 4096
     throttle_s: int = 600
     latch_after: int = 3
@@ -63,7 +66,10 @@ class Response(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if alert.kind is Kind.WEIGHTS:
             if alert.severity is Severity.CRITICAL:
                 return self.certain
-            return self.weights if burst >= self.least_bytes else Action.NOTE
+            ends = alert.ends
+            ports = set() if ends is None else {ends.source_port, ends.destination_port}
+            odd = burst < self.least_bytes or not ports.isdisjoint(self.binary_ports)
+            return Action.NOTE if odd else self.weights
         if alert.kind is Kind.OPAQUE:
             return self.opaque
         return self.shift if alert.kind is Kind.SHIFT else self.rest

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+import msgspec
+
 from tidegate.clock import Clock
 from tidegate.errors import GateError
 from tidegate.gate.incident import Incident
@@ -159,6 +161,8 @@ class Watch:
 
     def _handle(self, seen: Seen) -> Incident:
         alert = of_sighting(seen.sighting, seen.flow, Timestamp(seen.at_ns / _NS))
+        # Several things may be said of the same bytes; they leaked once.
+        alert = msgspec.structs.replace(alert, bytes=seen.fresh)
 
         def frames() -> Sequence[tuple[int, bytes]]:
             return self._recent.of(seen.flow, seen.first_ns - _BEFORE_NS)

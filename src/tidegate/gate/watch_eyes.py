@@ -36,12 +36,14 @@ _MARKS = 512
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A sighting and its flow. `first_ns`: when its first byte was captured, at the latest;
-    `at_ns`: when the frame was that showed it; `missed`: bytes of the flow never seen."""
+    `at_ns`: when the frame was that showed it; `fresh`: its bytes that no earlier sighting of the
+    flow was about; `missed`: bytes of the flow never seen."""
 
     flow: Flow
     sighting: Sighting
     first_ns: int
     at_ns: int
+    fresh: int
     missed: int
 
 
@@ -51,6 +53,7 @@ class _Watched:
     at_ns: int
     size: int = 0
     missed: int = 0
+    told: int = 0
     start: bytes = b""
     offsets: deque[int] = field(default_factory=lambda: deque(maxlen=_MARKS))
     times: deque[int] = field(default_factory=lambda: deque(maxlen=_MARKS))
@@ -166,7 +169,11 @@ class Eyes:
 
 
 def _told(flow: Flow, watched: _Watched, sightings: Iterable[Sighting]) -> list[Seen]:
-    return [
-        Seen(flow, sighting, watched.when(sighting.offset), watched.at_ns, watched.missed)
-        for sighting in sightings
-    ]
+    seen = []
+    for one in sightings:
+        end = one.offset + one.length
+        fresh = max(0, end - max(one.offset, watched.told))
+        watched.told = max(watched.told, end)
+        first_ns = watched.when(one.offset)
+        seen.append(Seen(flow, one, first_ns, watched.at_ns, fresh, watched.missed))
+    return seen

@@ -276,6 +276,14 @@ def test_weights_are_acted_on_once_there_are_enough_of_them_at_once() -> None:
     )
 
 
+def test_binary_traffic_is_noted_unless_it_is_the_own_model() -> None:
+    response = Response(least_bytes=0, binary_ports=(443,))
+    assert response.to(_alert(), 10**9) is Action.NOTE
+    assert response.to(_alert(severity=Severity.CRITICAL), 0) is Action.LATCH
+    other = Ends("tcp", "10.0.0.5", 1, "203.0.113.9", 80)
+    assert response.to(_alert(ends=other), 0) is Action.THROTTLE
+
+
 def test_other_ports_are_the_same_incident_and_other_hosts_another() -> None:
     response, known = Response(), {}
     for port, host in ((1, "203.0.113.9"), (2, "203.0.113.9"), (2, "203.0.113.10")):

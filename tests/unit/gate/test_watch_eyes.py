@@ -62,6 +62,8 @@ def test_weights_in_a_flow_are_seen_with_the_time_of_their_first_byte() -> None:
     assert abs(first.first_ns - began) <= 13 * _STEP  # within a block of 16 KiB
     assert first.at_ns - first.first_ns <= 26 * _STEP
     assert str(first.flow).startswith("tcp 10.81.1.2")
+    seen += eyes.close()
+    assert sum(one.fresh for one in seen) <= len(honest + stolen)
 
 
 def test_a_piece_of_the_own_model_is_named_with_shard_and_offset() -> None:
