@@ -53,7 +53,7 @@ class Spent:
     left: int
 
 
-def overshoot(*, cap: int, size: int = 1000, seconds: float = 3.0) -> Spent:
+def overshoot(*, cap: int, size: int = 1000) -> Spent:
     """Datagrams against a lifetime of `cap` bytes, on a line without offload.
 
     The grant covers the cap, so that the cap itself is what stops them.
@@ -62,12 +62,12 @@ def overshoot(*, cap: int, size: int = 1000, seconds: float = 3.0) -> Spent:
         chosen = policy(Path(folder), lifetime=cap, grant=cap, super_packets="drop")
         before = crossed(made)
         with held(made, chosen), flood(made, DNS, size=size):
-            threading.Event().wait(seconds)
+            _until_spent(made)
         after = crossed(made)
     return Spent(cap, after[0] - before[0], after[1] - before[1])
 
 
-def overshoot_with_offload(*, cap: int, seconds: float = 4.0) -> Spent:
+def overshoot_with_offload(*, cap: int) -> Spent:
     """The same for one TCP connection in super-packets of small segments, by a tap's count.
 
     What nftables sees of them is a third of the wire.
@@ -82,7 +82,7 @@ def overshoot_with_offload(*, cap: int, seconds: float = 4.0) -> Spent:
         chosen = policy(Path(folder), lifetime=cap, grant=cap)
         before = tap.read(Boundary(0, 0, boot_id())).total
         with held(made, chosen), flood(made, API, size=1 << 16, stream=True):
-            threading.Event().wait(seconds)
+            _until_spent(made)
         after = tap.read(Boundary(1, 1, boot_id())).total
     return Spent(cap, after.frames - before.frames, after.wire_bytes - before.wire_bytes)
 
@@ -99,8 +99,8 @@ def leak_through_reloads(rounds: int, told: Told = silent) -> tuple[int, int]:
             for rate in (1_000_000, 2_000_000)
         )
         with flood(made, DNS), flood(made, FORBIDDEN), held(made, first) as keeping:
-            _until_spent(made, keeping.gate)
-            spent, tried = crossed(made)[1], _sent(made)
+            _until_spent(made)
+            spent, tried = crossed(made)[1], sent(made)
             for done in range(rounds):
                 if done % 5 == 4:
                     made.enter(GATE, _applied_again(keeping.gate.policy))
@@ -108,7 +108,7 @@ def leak_through_reloads(rounds: int, told: Told = silent) -> tuple[int, int]:
                 else:
                     keeping.change(second if done % 2 == 0 else first)
                 told(done + 1)
-            return crossed(made)[1] - spent, _sent(made) - tried
+            return crossed(made)[1] - spent, sent(made) - tried
 
 
 def _applied_again(chosen: Policy) -> Callable[[], None]:
@@ -118,16 +118,21 @@ def _applied_again(chosen: Policy) -> Callable[[], None]:
     return again
 
 
-def _until_spent(made: World, gate: Gate) -> None:
-    last = -1
-    while (now := crossed(made)[1]) != last:
-        last = now
-        threading.Event().wait(0.5)
-    if last == 0:
-        raise GateError(f"nothing crossed: the gate of {gate.policy.state} never let anything out")
+def _until_spent(made: World) -> None:
+    """Return once something has crossed, and nothing more does."""
+    clock = SystemClock()
+    until, last, since = clock.monotonic() + 3 * PATIENCE_S, 0, clock.monotonic()
+    while last == 0 or clock.monotonic() - since < 1.0:
+        if clock.monotonic() > until:
+            raise GateError("nothing crossed, or it never ended")
+        if (now := crossed(made)[1]) != last:
+            last, since = now, clock.monotonic()
+        threading.Event().wait(0.05)
 
 
-def _sent(made: World) -> int:
+def sent(made: World) -> int:
+    """Packets that inner has handed to its wire so far."""
+
     def read() -> int:
         rows = Path("/proc/thread-self/net/dev").read_text().splitlines()
         row = next(row for row in rows if row.strip().startswith(f"{UP}:"))

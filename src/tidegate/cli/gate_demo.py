@@ -134,7 +134,7 @@ def _capped() -> Shown:
 
 
 def _small() -> Shown:
-    spent = gate_trials.overshoot_with_offload(cap=1_000_000, seconds=2.0)
+    spent = gate_trials.overshoot_with_offload(cap=1_000_000)
     return Shown(
         promise="offload hides no header",
         tried=f"segments of 100 bytes in super-packets, a cap of {spent.cap:,} bytes",
