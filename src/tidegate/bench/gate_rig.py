@@ -23,7 +23,7 @@ from tidegate.gate.worlds import DOWN, GATE, INNER, OUT, OUTSIDE, UP, World, ins
 API, DNS, FORBIDDEN = 443, 53, 9_999
 """Ports: two that a class of the trials' policy allows, and one that none does."""
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 Told = Callable[[int], None]
 """Hears how many rounds of a trial are done."""
