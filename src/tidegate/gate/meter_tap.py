@@ -50,7 +50,7 @@ class TapMeter:
             raise MeterError(f"the tap's command does not start: {error.strerror}") from error
         self._held = b""
         try:
-            self._decoded(self._line(4 * self._patience_ms), _Ready)
+            self._decoded(self._line(12 * self._patience_ms), _Ready)
         except MeterError:
             self.close()
             raise
