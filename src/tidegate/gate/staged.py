@@ -29,7 +29,7 @@ EVERY_MS: Final = 100
 LEASE_MS: Final = 2_000
 """Long enough for a busy machine, on which all of a world and its traffic run."""
 SETTLE_S: Final = 5
-_PATIENCE_S = 20.0
+_PATIENCE_S = 60.0
 
 
 class Staged:
