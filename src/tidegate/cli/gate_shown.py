@@ -50,7 +50,10 @@ def _opened(policy: Policy, state: State | None) -> Step:
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One class, or the lifetime, in bytes; `passed` is None for the lifetime."""
+    """One class, or the lifetime, in bytes; `passed` is None for the lifetime.
+
+    `used` and `passed` are nftables' counts; of super-packets `granted` alone has every header.
+    """
 
     name: str
     used: int
@@ -129,6 +132,7 @@ def show(told: Status, *, as_json: bool) -> None:
         table.add_row(row.name, *("" if n is None else f"{n:,}" for n in numbers))
     console = Console()
     console.print(table)
+    console.print("[dim]used, passed: as nftables counts; headers in super-packets are in granted")
     for why, packets in told.dropped.items():
         if packets:
             console.print(f"dropped, {why}: {packets:,} packets")
