@@ -109,6 +109,7 @@ class Node:
         self._inner: dict[str, Node] = {}
         self._unpacker: Unpacker | None = None
         self._unpacked: Node | None = None
+        self._ended = -1
         self._encoded: _Encoded | None = None
         self._headers: set[str] = set()
         self.digests = False
@@ -169,8 +170,8 @@ class Node:
         """Looks at what is at hand, as far as a packed member; returns how far that is."""
         if self._done == 0:
             self._header(data)
-            if self._begin(data, at_start=True):
-                return 0
+        if self._done in (0, self._ended) and self._begin(data, at_start=self._done == 0):
+            return 0
         window = WINDOW if len(data) >= WINDOW else len(data)
         if window < WINDOW and not final:
             return 0
@@ -372,7 +373,9 @@ class Node:
         if rest is None:
             return len(data)
         self._end_unpacking()
-        return len(data) - len(rest)
+        taken = len(data) - len(rest)
+        self._ended = self._done + taken
+        return taken
 
     def _bomb(self, unpacker: Unpacker, span: Span) -> None:
         ratio = unpacker.given / max(1, unpacker.taken)

@@ -120,7 +120,7 @@ def readings(data: bytes, first: str = "") -> Iterator[tuple[Layout, Signs]]:
     for layout in sorted(LAYOUTS, key=lambda one: one.name != first):
         for phase in _phases(raw_B, layout):
             count = (len(raw_B) - phase) // layout.width
-            if count:
+            if count > 0:
                 blocks_NW = raw_B[phase : phase + count * layout.width].reshape(count, -1)
                 yield layout, layout.signs(blocks_NW).reshape(-1)
 
