@@ -9,13 +9,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from tidegate.clock import Clock
 from tidegate.errors import TidegateError
 from tidegate.gate.latch import Diary
 from tidegate.gate.lease import Allowed, Judged, Lease, Stopped, Terms, decide, refusal, said
 from tidegate.gate.reconcile import Agree, CannotTell, Verdict
+
+_CHANGE_NS: Final = 30 * 10**9
+"""How long a change that was announced may take to reach the meters."""
 
 
 class Judge(Protocol):
@@ -41,7 +44,8 @@ class Watch:
         boot: as `meter_group.boot_id` tells.
         cover: reserves what may leave during one lease, before it is given. Raises
             BudgetExceededError or LedgerError, which close the gate.
-        reopen: other meters in place of those that a change of the gate's own put out of use.
+        reopen: other meters, after a reset, and in place of those that a change of the gate's own
+            put out of use.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class Watch:
         self._judge, self._diary, self._terms = judge, diary, terms
         self._clock, self._boot = clock, boot
         self._cover, self._reopen = cover, reopen
-        self._changing = False
+        self._changing_until, self._renew = 0, False
         self._lock = threading.Lock()
         self._begun = False
         self._written_ns = 0
@@ -103,14 +107,12 @@ class Watch:
     def expect_change(self) -> None:
         """The gate is about to change what its meters hang on, such as its queue, and is closed
         while it does: where they fall silent now, others take their place."""
-        self._changing = True
+        self._changing_until = self._now() + _CHANGE_NS
 
     def _follow_change(self, verdict: Verdict) -> None:
-        if isinstance(verdict, Agree) and verdict.settled:
-            self._changing = False
-        elif isinstance(verdict, CannotTell) and self._changing and self._reopen is not None:
-            self._judge = self._reopen()
-            self._changing = self._begun = False
+        changing = self._now() < self._changing_until
+        if isinstance(verdict, CannotTell) and changing and self._reopen is not None:
+            self._changing_until, self._begun, self._renew = 0, False, True
 
     def hold(self, stop: threading.Event, *, every_s: float) -> None:
         """Turn until `stop` is set. Runs in a thread of the gate's network namespace."""
@@ -119,6 +121,8 @@ class Watch:
             stop.wait(every_s)
 
     def _begin(self) -> None:
+        if self._renew and self._reopen is not None:
+            self._judge, self._renew = self._reopen(), False
         # Closed as yet: nothing was judged. What passes from here on, every meter counts.
         self._judge.zero()
         self._diary.write("begun", "the meters count from here on")
@@ -155,7 +159,7 @@ class Watch:
             self._lease = decide(self._lease, self._terms, Stopped(latched))
         elif latched is None and self._lease.latched is not None:
             self._lease = decide(self._lease, self._terms, Allowed())
-            self._begun = False
+            self._begun, self._renew = False, self._reopen is not None
 
     def _now(self) -> int:
         return int(1e9 * self._clock.monotonic())
