@@ -170,8 +170,8 @@ def _egress(policy: Policy) -> list[str]:
 def _charged(policy: Policy, state: State, name: str, chosen: TrafficClass) -> list[str]:
     rules = [f"meta mark set {policy.number(name)}"]
     if chosen.rate is not None:
-        minor = f"{policy.number(name) + 1:x}"
-        rules.append(f"meta priority set 1:{minor}")
+        if chosen.shaped:
+            rules.append(f"meta priority set 1:{policy.number(name) + 1:x}")
         rules.append(f"limit name {_limit(name, chosen)} counter name drop_rate drop")
     for account, counter in ((name, "drop_quota"), (LIFETIME, "drop_lifetime")):
         if known := state.of(account):

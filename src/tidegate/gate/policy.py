@@ -66,8 +66,14 @@ class TrafficClass(_Section):
 
     @property
     def queue(self) -> int:
-        """Bytes that may wait for the rate: a fifth of a second's, three frames at least."""
+        """Bytes that may come at once: a fifth of a second's, three frames at least."""
         return max(_LEAST_QUEUE, (self.rate or 0) * _RATE_QUEUE_MS // 1000)
+
+    @property
+    def shaped(self) -> bool:
+        """Whether they wait for the rate. At a slow one they would still leave when the heart has
+        stopped for seconds; there, what comes too soon is only dropped."""
+        return self.rate is not None and self.queue == self.rate * _RATE_QUEUE_MS // 1000
 
 
 class Interfaces(_Section):

@@ -14,8 +14,8 @@ _UNRATED = 2**36
 
 
 def shaping(policy: Policy) -> list[str]:
-    """`tc -batch` lines; none where no class has a rate."""
-    rated = [(name, c) for name, c in policy.classes.items() if c.rate is not None]
+    """`tc -batch` lines; none where no class is shaped."""
+    rated = [(name, c) for name, c in policy.classes.items() if c.shaped]
     if not rated:
         return []
     device = policy.interfaces.outside

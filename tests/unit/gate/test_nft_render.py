@@ -124,13 +124,24 @@ def test_what_an_earlier_policy_left_is_deleted_in_an_order_the_kernel_takes() -
 
 
 def test_what_waits_for_a_rate_is_gone_within_a_second_of_the_heart_stopping() -> None:
-    for rate in (20_000, 1_000_000, 100_000_000):
-        chosen = POLICY.classes["dns"].model_copy(update={"rate": rate})
-        assert chosen.queue / rate + POLICY.lease_ms / 1000 <= 1.0
-    assert tc_render.shaping(POLICY)[0].startswith("qdisc replace dev eth0.7 root")
+    for rate in (1_000, 20_000, 23_000, 1_000_000, 100_000_000):
+        dns = POLICY.classes["dns"].model_copy(update={"rate": rate})
+        other = POLICY.model_copy(update={"classes": POLICY.classes | {"dns": dns}})
+        limits = [int(found) for found in re.findall("limit ([0-9]+)", "".join(_shaping(other)))]
+        assert all(limit / rate + POLICY.lease_ms / 1000 <= 1.0 for limit in limits)
+        assert bool(limits) == (rate > 22_710)
+        waits = [rule for rule in _chain("class_dns", other) if "priority" in rule]
+        assert bool(waits) == bool(limits)
+
+
+def _shaping(policy: Policy) -> list[str]:
+    return tc_render.shaping(policy)
+
+
+def test_without_a_rate_there_is_no_queue() -> None:
     without = parse("""
         lifetime = 5
         interfaces = { inside = "a", outside = "b" }
         classes.x = { protocol = "any", quota = 1 }
     """)
-    assert tc_render.shaping(without) == []
+    assert _shaping(without) == []
