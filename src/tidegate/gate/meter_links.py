@@ -131,7 +131,9 @@ class Links:
 
     def attached(self, index: int, hook: int, name: str) -> bool:
         """Whether a program of this name still runs there."""
-        for row in self._netlink.get_filters(index=index, parent=hook):
+        with _translated(str(index)):
+            rows = tuple(self._netlink.get_filters(index=index, parent=hook))
+        for row in rows:
             options = row.get_attr("TCA_OPTIONS")
             if options is not None and options.get_attr("TCA_BPF_NAME") == name:
                 return True
@@ -164,7 +166,7 @@ def opened() -> Iterator[Links]:
         from pyroute2 import IPRoute
     except ImportError as error:
         raise MeterError("the meters need pyroute2: install tidegate[gate]") from error
-    with IPRoute() as netlink:
+    with _translated("the gate's interfaces"), IPRoute() as netlink:
         yield Links(netlink)
 
 
@@ -179,6 +181,8 @@ def _translated(interface: str) -> Iterator[None]:
             f"the kernel refuses what the meter asks about {interface}: {error}",
             interface=interface,
         ) from error
+    except OSError as error:
+        raise MeterError(f"netlink does not answer: {error.strerror or error}") from error
     except (IndexError, KeyError, TypeError) as error:
         raise MeterError(
             f"there is no interface {interface}, or the kernel tells too little about it",
