@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from tidegate.clock import Clock
@@ -153,7 +154,9 @@ class Gate:
             self._wire.close()
             self._wire = None
         elif self.policy.super_packets == "charge":
-            wire_quota.detach(self.policy.interfaces.outside)
+            # With an interface that is gone its program went, too.
+            with suppress(MeterError):
+                wire_quota.detach(self.policy.interfaces.outside)
 
     def _install(self, before: State | None, kernel: nft.Kernel | None) -> None:
         indices = host.indices(self.policy)

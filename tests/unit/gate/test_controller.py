@@ -177,6 +177,15 @@ def test_a_change_that_cannot_be_is_refused_and_the_policy_before_stays(
     assert made.enter(GATE, gate.beat).open
 
 
+def test_a_gate_whose_interface_is_gone_can_be_removed(tmp_path: Path) -> None:
+    with closed_world(offload=False) as other:
+        chosen = policy(tmp_path)
+        other.enter(GATE, lambda: _gate(tmp_path, chosen=chosen).apply(begin=True))
+        other.run(GATE, ["ip", "link", "del", "out"])
+        other.enter(GATE, _gate(tmp_path, chosen=chosen).remove)
+        assert other.enter(GATE, nft.look) is None
+
+
 def test_asking_the_kernel_changes_nothing(made: World) -> None:
     made.enter(GATE, lambda: nft.check("add table netdev tidegate\n"))
     assert made.enter(GATE, nft.look) is None
