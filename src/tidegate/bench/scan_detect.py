@@ -15,10 +15,11 @@ from tidegate.bench.scan_data import TUNED_ON, Model, Text
 from tidegate.bench.scan_formats import FORMATS, WRAPPINGS
 from tidegate.models.cache import Progress
 from tidegate.scan import unwrap_text
-from tidegate.scan.calibration import WEIGHING
+from tidegate.scan.calibration import WEIGHING, Calibration
+from tidegate.scan.seen import is_dull, may_stand_for
 from tidegate.scan.sighting import Sighting
 from tidegate.scan.stream import BLOCK, Scanner, scan
-from tidegate.scan.windows import measure
+from tidegate.scan.windows import LEAST_WINDOW, measure
 
 Scores = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -31,10 +32,19 @@ BENIGN_BYTES: Final = 10**9
 
 
 def score_of(piece: bytes) -> float:
-    """The scanner's score of one window by itself; what is encoded as text is decoded first."""
-    decoded = unwrap_text.decode(piece)
-    data = decoded.data if decoded is not None and len(decoded.data) >= len(piece) // 3 else piece
-    return float(WEIGHING.score(measure(data, len(data)))[0])
+    """The scanner's score of one window by itself, decoded first where the scanner would."""
+    measures = measure(piece, len(piece))
+    plain = float(WEIGHING.score(measures)[0])
+    loud = plain > Calibration().line(len(piece))
+    decoded = unwrap_text.decode(piece) if loud or is_dull(measures)[0] else None
+    if (
+        decoded is None
+        or decoded.layer == unwrap_text.DECIMAL
+        or len(decoded.data) < LEAST_WINDOW
+        or not (loud or may_stand_for(decoded.layer, float(measures.cost_W[0])))
+    ):
+        return plain
+    return float(WEIGHING.score(measure(decoded.data, len(decoded.data)))[0])
 
 
 def area(harmless_N: Scores, weights_M: Scores) -> float:

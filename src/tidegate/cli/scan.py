@@ -69,7 +69,7 @@ def content(
     from tidegate.cli import scan_shown
     from tidegate.cli.scan_files import scan_capture, scan_stream
     from tidegate.scan import pcap, report
-    from tidegate.scan.node import Limits
+    from tidegate.scan.seen import Limits
 
     settings = _settings(calibration, fingerprints, key, Limits(depth=depth, ratio=ratio))
     with ExitStack() as stack:
@@ -144,7 +144,7 @@ def _settings(
     calibration: Path | None, fingerprints: list[Path] | None, key: Path | None, limits: object
 ) -> Settings:
     from tidegate.cli.scan_files import read_calibration, read_matcher
-    from tidegate.scan.node import Limits
+    from tidegate.scan.seen import Limits
     from tidegate.scan.stream import Settings
 
     if fingerprints and key is None:

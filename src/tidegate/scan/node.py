@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from tidegate.scan import magic, tensors, unwrap_packed, unwrap_text
-from tidegate.scan.calibration import SHORT, WEIGHING, WINDOW, Calibration
-from tidegate.scan.fingerprint import Matcher
+from tidegate.scan.calibration import SHORT, WEIGHING, WINDOW
 from tidegate.scan.lanes import OTHERS, Lanes, cut, looks_like_json
+from tidegate.scan.seen import Seen, Shared, is_dull, leftmost, may_stand_for, stretches
 from tidegate.scan.sighting import Kind, Sighting
 from tidegate.scan.unwrap_packed import PackedError, Unpacker
-from tidegate.scan.windows import Array, Measures, measure
+from tidegate.scan.windows import measure
 
-Flags = np.ndarray[Any, np.dtype[np.bool_]]
 Span = tuple[int, int]
 """From where to where in the outermost stream."""
 
@@ -27,34 +26,11 @@ _PROBE: Final = 4096
 _SMALLEST_BOMB: Final = 1 << 20
 _TEXT_BINARY: Final = 0.02
 """More bytes that no text has than this, and a window is not JSON, whatever is around it."""
-_DULL_GAIN, _DULL_COST = 0.06, 2.8
-"""Text that gains as little and costs as much is asked whether it stands for something else."""
-_DULL_BASE64: Final = 4.9
 _SHORTEST_DIGEST, _LONGEST_DIGEST = 30, 130
 """Characters of a value: hex of such lengths are checksums, which harmless traffic is full of."""
 _EAGER, _SELDOM = 4, 8
 """The first stretches of a stream are all looked at as numbers and held against the fingerprints,
 later ones each eighth (all, while they match): looking costs far more than measuring."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How far wrappings are followed: layers, unpacked bytes a packed one, unpacked in all."""
-
-    depth: int = 6
-    ratio: int = 300
-    unpacked: int = 1 << 32
-
-
-@dataclass(slots=True)
-class Shared:
-    """What all streams of one scan have in common; `told` is what they have seen so far."""
-
-    calibration: Calibration
-    limits: Limits
-    matcher: Matcher | None
-    unpacked: int = 0
-    told: list[Sighting] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -65,22 +41,6 @@ class _Encoded:
     layer: str
     left: bytes = b""
     end: int = 0
-
-
-class _Seen(NamedTuple):
-    """Bytes at hand and what their windows measure: `loud_W` look like weights, `dull_W` are text
-    that may stand for something else."""
-
-    data: bytes
-    window: int
-    measures: Measures
-    beyond_W: Array
-    loud_W: Flags
-    dull_W: Flags
-
-    @property
-    def whole(self) -> int:
-        return len(self.beyond_W) * self.window
 
 
 class Node:
@@ -180,14 +140,14 @@ class Node:
         measures = measure(data, window)
         beyond_W = WEIGHING.score(measures) - np.float32(self._shared.calibration.line(window))
         loud_W = beyond_W > 0
-        dull_W = (measures.gain_W < _DULL_GAIN) & (measures.cost_W > _DULL_COST) & ~loud_W
-        seen = _Seen(data, window, measures, beyond_W, loud_W, dull_W)
+        dull_W = is_dull(measures) & ~loud_W
+        seen = Seen(data, window, measures, beyond_W, loud_W, dull_W)
         if looks_like_json(data):
             return self._json(seen, final=final)
         return self._bytes(seen)
 
-    def _bytes(self, seen: _Seen) -> int:
-        for first, last in _stretches(seen.loud_W):
+    def _bytes(self, seen: Seen) -> int:
+        for first, last in stretches(seen.loud_W):
             start = max(0, first - 1) * seen.window
             packed = self._packed(seen.data, start, last * seen.window)
             if packed is not None:
@@ -196,17 +156,17 @@ class Node:
         self._look(seen, seen.whole)
         return seen.whole
 
-    def _look(self, seen: _Seen, stop: int) -> None:
+    def _look(self, seen: Seen, stop: int) -> None:
         mark_W = np.where(seen.loud_W, 2, np.where(seen.dull_W, 1, 0))[: stop // seen.window]
         for mark in (2, 1):
-            for first, last in _stretches(mark_W == mark):
+            for first, last in stretches(mark_W == mark):
                 self._stretch(seen, first, last, loud=mark == 2)
 
-    def _stretch(self, seen: _Seen, first: int, last: int, *, loud: bool) -> None:
+    def _stretch(self, seen: Seen, first: int, last: int, *, loud: bool) -> None:
         start, stop = first * seen.window, last * seen.window
         span = self._where(start, stop)
         going_on = self._encoded if self._done + start == self._goes_on_at() else None
-        begin = start if going_on else _leftmost(seen.data, start)
+        begin = start if going_on else leftmost(seen.data, start)
         left = going_on.left if going_on else b""
         decoded = unwrap_text.decode(left + seen.data[begin:stop])
         cost = float(seen.measures.cost_W[first:last].mean())
@@ -224,12 +184,8 @@ class Node:
             self._verdict(seen, first, last)
 
     def _may_stand_for(self, layer: str, cost: float) -> bool:
-        """Whether dull text is worth decoding: harmless text is of each alphabet now and then."""
-        if layer == unwrap_text.HEX:
-            return not self.digests
-        if layer == unwrap_text.BASE64:
-            return cost > _DULL_BASE64
-        return layer == unwrap_text.DECIMAL
+        checksums = layer == unwrap_text.HEX and self.digests
+        return not checksums and may_stand_for(layer, cost)
 
     def _goes_on_at(self) -> int:
         return self._encoded.end if self._encoded else -1
@@ -242,7 +198,7 @@ class Node:
         only = self._only_own or layer == unwrap_text.DECIMAL
         return Node(self._shared, (*self._layers, layer), only_own=only)
 
-    def _verdict(self, seen: _Seen, first: int, last: int) -> None:
+    def _verdict(self, seen: Seen, first: int, last: int) -> None:
         stretch = seen.data[first * seen.window : last * seen.window]
         span = self._where(first * seen.window, last * seen.window)
         self._stretches += 1
@@ -301,7 +257,7 @@ class Node:
 
     # JSON and server-sent events.
 
-    def _json(self, seen: _Seen, *, final: bool) -> int:
+    def _json(self, seen: Seen, *, final: bool) -> int:
         binary_W = seen.measures.binary_W > _TEXT_BINARY
         if binary_W.any():
             # Nothing that a parser would take: what is binary is looked at as it lies.
@@ -404,20 +360,3 @@ class Node:
             says = f"{layer} inside {len(self._layers)} layers already: not unwrapped any further"
             self._tell(span, Kind.BOMB, "limits", 1.0, says)
         return False
-
-
-def _stretches(flag_W: Flags) -> list[tuple[int, int]]:
-    """First and past-last window of each run of set flags."""
-    if not flag_W.any():
-        return []
-    edge_E = np.flatnonzero(np.diff(np.r_[False, flag_W, False]))
-    return list(zip(edge_E[::2].tolist(), edge_E[1::2].tolist(), strict=True))
-
-
-def _leftmost(data: bytes, start: int) -> int:
-    """Where a run of one alphabet that reaches into a stretch began, a window back at most."""
-    layer = unwrap_text.alphabet_of(data[start : start + WINDOW])
-    if layer is None or layer == unwrap_text.DECIMAL:
-        return start
-    before = data[max(0, start - WINDOW) : start]
-    return start - len(before) + len(before.rstrip(unwrap_text.ALPHABETS[layer] + b"\r\n"))

@@ -16,7 +16,8 @@ from typing import Final
 
 from tidegate.scan.calibration import Calibration
 from tidegate.scan.fingerprint import Matcher
-from tidegate.scan.node import Limits, Node, Shared
+from tidegate.scan.node import Node
+from tidegate.scan.seen import Limits, Shared
 from tidegate.scan.sighting import Kind, Place, Sighting
 
 __all__ = ["Calibration", "Kind", "Limits", "Place", "Scanner", "Settings", "Sighting"]
