@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
@@ -35,8 +35,9 @@ _PATIENCE_S = 60.0
 class Staged:
     """A running gate; made by `staged`."""
 
-    def __init__(self, world: World, policy: Policy) -> None:
+    def __init__(self, world: World, policy: Policy, closed: Callable[[], None]) -> None:
         self.world = world
+        self._closed = closed
         self.beats: list[Beat] = []
         """Each change between open and closed."""
         self.failed: TidegateError | None = None
@@ -99,6 +100,7 @@ class Staged:
         if policy.meters is None:
             raise GateError("the policy has no meters")
         self.gate.apply(begin=True)
+        self._closed()
         with meter_hold.watching(policy, policy.meters, diary, self._clock, boot) as watch:
             self._asked.append(watch.permit)
             told = self.beats.append
@@ -114,10 +116,13 @@ class Staged:
 
 
 @contextmanager
-def staged(world: World, policy: Policy) -> Iterator[Staged]:
+def staged(
+    world: World, policy: Policy, *, closed: Callable[[], None] = lambda: None
+) -> Iterator[Staged]:
     """Put `policy` in force in a world, open, and hold it until the context ends.
 
     Its folder and its meters are replaced: by a folder that is removed, and a tap in the world.
+    `closed` is called while the rules are in and nothing can pass yet, before the meters count.
 
     Raises:
         TidegateError: the gate cannot be made, or does not open.
@@ -127,7 +132,7 @@ def staged(world: World, policy: Policy) -> Iterator[Staged]:
     meters = Meters(tap=tap, every_ms=EVERY_MS, lease_ms=LEASE_MS, settle_s=SETTLE_S)
     with tempfile.TemporaryDirectory(prefix="tg-") as folder:
         chosen = policy.model_copy(update={"state": Path(folder), "meters": meters})
-        made = Staged(world, chosen)
+        made = Staged(world, chosen, closed)
         try:
             made.start()
             yield made
