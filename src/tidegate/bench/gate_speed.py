@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int], None]
 
 TURNS: Final = 5
 CASES: Final = (
-    ("throughput_over_bare", True, 1448, 300_000_000),
+    ("throughput_over_bare", True, 1448, 600_000_000),
     ("throughput_over_bare_mss536", True, 536, 100_000_000),
     ("throughput_over_bare_mss100", True, 100, 60_000_000),
     ("throughput_over_bare_plain", False, 1448, 40_000_000),
