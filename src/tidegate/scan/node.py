@@ -13,7 +13,7 @@ from tidegate.scan.lanes import OTHERS, Lanes, cut, looks_like_json
 from tidegate.scan.seen import Seen, Shared, is_dull, leftmost, may_stand_for, stretches
 from tidegate.scan.sighting import Kind, Sighting
 from tidegate.scan.unwrap_packed import PackedError, Unpacker
-from tidegate.scan.windows import measure
+from tidegate.scan.windows import is_binary, measure
 
 Span = tuple[int, int]
 """From where to where in the outermost stream."""
@@ -24,8 +24,9 @@ _HELD_AGAINST: Final = 1 << 16
 _INNER_HOLD: Final = 4 * WINDOW
 _PROBE: Final = 4096
 _SMALLEST_BOMB: Final = 1 << 20
-_TEXT_BINARY: Final = 0.02
-"""More bytes that no text has than this, and a window is not JSON, whatever is around it."""
+_MOST_BINARY: Final = 80
+_BINARY: Final = bytes(value for value in range(256) if is_binary(value))
+"""More bytes than so many that no text has, and a block is not JSON, whatever is around them."""
 _SHORTEST_DIGEST, _LONGEST_DIGEST = 30, 130
 """Characters of a value: hex of such lengths are checksums, which harmless traffic is full of."""
 _EAGER, _SELDOM = 4, 8
@@ -137,14 +138,21 @@ class Node:
             return 0
         if window < (SHORT // 2 if self._layers else SHORT):
             return len(data)
+        json = looks_like_json(data)
+        if json and _is_text(data) and self._deeper(self._where(0, len(data)), "json"):
+            return self._json(data, final=final)
+        seen = self._seen(data, window)
+        if json:
+            # Nothing that a parser would take: it is looked at as it lies.
+            self._look(seen._replace(dull_W=np.zeros_like(seen.dull_W)), seen.whole)
+            return seen.whole
+        return self._bytes(seen)
+
+    def _seen(self, data: bytes, window: int) -> Seen:
         measures = measure(data, window)
         beyond_W = WEIGHING.score(measures) - np.float32(self._shared.calibration.line(window))
         loud_W = beyond_W > 0
-        dull_W = is_dull(measures) & ~loud_W
-        seen = Seen(data, window, measures, beyond_W, loud_W, dull_W)
-        if looks_like_json(data):
-            return self._json(seen, final=final)
-        return self._bytes(seen)
+        return Seen(data, window, measures, beyond_W, loud_W, is_dull(measures) & ~loud_W)
 
     def _bytes(self, seen: Seen) -> int:
         for first, last in stretches(seen.loud_W):
@@ -257,20 +265,12 @@ class Node:
 
     # JSON and server-sent events.
 
-    def _json(self, seen: Seen, *, final: bool) -> int:
-        binary_W = seen.measures.binary_W > _TEXT_BINARY
-        if binary_W.any():
-            # Nothing that a parser would take: what is binary is looked at as it lies.
-            self._look(seen._replace(dull_W=np.zeros_like(seen.dull_W)), seen.whole)
-            return seen.whole
-        if not self._deeper(self._where(0, len(seen.data)), "json"):
-            self._look(seen, seen.whole)
-            return seen.whole
+    def _json(self, data: bytes, *, final: bool) -> int:
         if self._lanes is None:
             self._lanes = Lanes()
-        stop = len(seen.data) if final else cut(seen.data)
-        outer = "sse" if seen.data[:_PROBE].count(b"data:") else "json"
-        for name, data, values in self._lanes.feed(seen.data[:stop]):
+        stop = len(data) if final else cut(data)
+        outer = "sse" if data.count(b"data:", 0, _PROBE) else "json"
+        for name, said, values in self._lanes.feed(data[:stop]):
             node = self._inner.get(name)
             if node is None:
                 node = Node(
@@ -278,9 +278,9 @@ class Node:
                 )
                 self._inner[name] = node
             # What shares the last lane has nothing to do with one another.
-            length = len(data) / values
+            length = len(said) / values
             node.digests = name == OTHERS or _SHORTEST_DIGEST <= length <= _LONGEST_DIGEST
-            node.feed(data, self._where(0, stop))
+            node.feed(said, self._where(0, stop))
         return stop
 
     # Packed members.
@@ -360,3 +360,7 @@ class Node:
             says = f"{layer} inside {len(self._layers)} layers already: not unwrapped any further"
             self._tell(span, Kind.BOMB, "limits", 1.0, says)
         return False
+
+
+def _is_text(data: bytes) -> bool:
+    return len(data) - len(data.translate(None, _BINARY)) <= _MOST_BINARY
