@@ -104,5 +104,6 @@ class _Opener:
             try:
                 kit.close()
             except (MeterError, LedgerError):
-                # What cannot be closed, such as an interface that is gone, counts nothing more.
+                # What cannot be read any more, such as an interface that is gone, was charged in
+                # full, or will be when the ledger is next opened.
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from tidegate.clock import Clock
@@ -39,13 +40,16 @@ class Kit:
     capture: TapMeter | None
 
     def close(self) -> None:
-        """Stop counting. Raises MeterError where the interface is gone."""
-        self.tap.close()
-        if self.capture is not None:
-            self.capture.close()
-        self.ledger.close()
-        if isinstance(self.kernel, KernelMeter):
-            self.kernel.close()
+        """Stop counting. Raises MeterError or LedgerError where the last reading cannot be charged;
+        the rest is closed all the same."""
+        with ExitStack() as stack:
+            if isinstance(self.kernel, KernelMeter):
+                stack.callback(self.kernel.close)
+            if self.capture is not None:
+                stack.callback(self.capture.close)
+            stack.callback(self.tap.close)
+            # First of all: it reads its source, which may be the capture, once more.
+            stack.callback(self.ledger.close)
 
 
 def opened(

@@ -23,6 +23,8 @@ from tidegate.units import Bits, Bytes, bits_of
 KNOWS = ("wire_bytes",)
 OVERRUN = "more left the gate than was reserved for it"
 
+UNREAD = "its meter can no longer be read; all of it is taken to have left"
+
 
 class LedgerMeter:
     """Charges what `source` counts to `principal` on `edge`, and reads it back from the ledger.
@@ -40,6 +42,7 @@ class LedgerMeter:
         self.name = "ledger"
         self._ledger, self._source = ledger, source
         self._principal, self._edge = principal, edge
+        self._boundary = boundary
         for left in ledger.held():
             if (left.principal, left.edge) == (principal, edge):
                 ledger.recover(left, left.bits, "its writer died; all of it is taken to have left")
@@ -84,7 +87,21 @@ class LedgerMeter:
         )
 
     def close(self) -> None:
-        """Give back what was reserved and did not leave, as far as was read."""
+        """Charge what left since the last reading and what still waits in the queue; give back the
+        rest. Call it once the gate is closed.
+
+        Raises:
+            MeterError: the source can no longer be read. All that was reserved counts as spent.
+            LedgerError: the ledger cannot be written; the next writer charges what is held.
+        """
+        try:
+            last = self._source.read(self._boundary)
+        except MeterError:
+            if self._held is not None:
+                self._ledger.recover(self._held, self._held.bits, UNREAD)
+                self._held = None
+            raise
+        self._charge(last.total.wire_bytes + last.queued)
         if self._held is not None:
             self._ledger.release(self._held)
             self._held = None

@@ -105,8 +105,6 @@ class Staged:
             self._asked.append(watch.permit)
             told = self.beats.append
             heartbeat.hold(self.gate, self._clock, self._stop, changed=self._change, told=told)
-            # Closed by now: what left since the meters were last asked is charged, too.
-            watch.turn()
 
     def _change(self) -> Policy | None:
         if self._changed and self._changed[0] == self.gate.policy:

@@ -31,14 +31,19 @@ class Counter:
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.queued = 0
+        self.gone = False
 
     def read(self, boundary: Boundary) -> Reading:
+        if self.gone:
+            raise MeterError("there is no such interface")
         return Reading(
             meter=self.name,
             boundary=boundary,
             since="start",
             total=Counted(wire_bytes=self.bytes),
             knows=("wire_bytes",),
+            queued=self.queued,
         )
 
 
@@ -69,6 +74,29 @@ def test_what_left_is_read_back_from_the_ledger() -> None:
     for counter.bytes, said in ((777, 0), (1_777, 1_000), (10_000, 9_223), (10_777, 10_000)):
         assert meter.read(NOW).total.wire_bytes == said
         assert _spent(store) == (said, 10_000 - said)
+
+
+def test_what_left_since_the_last_reading_is_charged_when_the_meter_closes() -> None:
+    store, counter = MemoryStore(), Counter()
+    meter = _meter(store, counter)
+    meter.cover(Bytes(10_000))
+    counter.bytes = 1_000
+    meter.read(NOW)
+    counter.bytes, counter.queued = 4_000, 500  # closed: nothing joins the queue, but it drains
+    meter.close()
+    assert _spent(store) == (4_500, 0)
+
+
+def test_a_meter_that_cannot_be_read_any_more_leaves_all_that_it_held_charged() -> None:
+    store, counter = MemoryStore(), Counter()
+    meter = _meter(store, counter)
+    meter.cover(Bytes(10_000))
+    counter.gone = True
+    with pytest.raises(MeterError):
+        meter.close()
+    assert _spent(store) == (10_000, 0)
+    meter = _meter(store, Counter())
+    assert _spent(store) == (10_000, 0)
 
 
 def test_what_is_charged_and_what_is_held_always_cover_what_may_leave() -> None:
