@@ -87,7 +87,14 @@ def opened(
         capture = TapMeter(own, name="capture")
     start = Boundary(0, int(1e9 * clock.monotonic()), boot)
     source = capture or QueueMeter(interface)
-    charged = LedgerMeter(ledger, source, principal=PRINCIPAL, edge=EDGE, boundary=start)
+    charged = LedgerMeter(
+        ledger,
+        source,
+        principal=PRINCIPAL,
+        edge=EDGE,
+        boundary=start,
+        waiting=lambda: _waiting(interface),
+    )
     tap = TapMeter(tap_command)
     device = DeviceMeter(interface)
     group = Group((kernel, charged, tap), clock, boot)
@@ -98,6 +105,11 @@ def address_of(interface: str) -> str:
     """The Ethernet address that the tap knows the gate's frames by. Raises MeterError."""
     with meter_links.opened() as links:
         return links.link(interface).address
+
+
+def _waiting(interface: str) -> int:
+    with meter_links.opened() as links:
+        return links.root_queue(interface, meter_links.index_of(interface)).backlog
 
 
 def _with_a_queue(interface: str) -> str:

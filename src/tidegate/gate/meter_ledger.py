@@ -7,6 +7,8 @@ its writer died counts as spent.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tidegate.gate.meter_port import Boundary, Counted, Meter, MeterError, Reading
 from tidegate.ledger import (
     TOTAL,
@@ -29,7 +31,8 @@ UNREAD = "its meter can no longer be read; all of it is taken to have left"
 class LedgerMeter:
     """Charges what `source` counts to `principal` on `edge`, and reads it back from the ledger.
 
-    Nobody else may charge that edge while the meter is open.
+    Nobody else may charge that edge while the meter is open. `waiting` says how many bytes the
+    source has not counted and nobody can stop any more; it raises MeterError.
 
     Raises:
         LedgerError: the ledger cannot be read or written.
@@ -37,12 +40,19 @@ class LedgerMeter:
     """
 
     def __init__(
-        self, ledger: Ledger, source: Meter, *, principal: str, edge: str, boundary: Boundary
+        self,
+        ledger: Ledger,
+        source: Meter,
+        *,
+        principal: str,
+        edge: str,
+        boundary: Boundary,
+        waiting: Callable[[], int] = lambda: 0,
     ) -> None:
         self.name = "ledger"
         self._ledger, self._source = ledger, source
         self._principal, self._edge = principal, edge
-        self._boundary = boundary
+        self._boundary, self._waiting = boundary, waiting
         for left in ledger.held():
             if (left.principal, left.edge) == (principal, edge):
                 ledger.recover(left, left.bits, "its writer died; all of it is taken to have left")
@@ -87,21 +97,23 @@ class LedgerMeter:
         )
 
     def close(self) -> None:
-        """Charge what left since the last reading and what still waits in the queue; give back the
-        rest. Call it once the gate is closed.
+        """Charge what left since the last reading and what still waits; give back the rest. Call it
+        once the gate is closed.
 
         Raises:
             MeterError: the source can no longer be read. All that was reserved counts as spent.
             LedgerError: the ledger cannot be written; the next writer charges what is held.
         """
         try:
+            # Asked first: what leaves the queue in between is charged twice rather than never.
+            waiting = self._waiting()
             last = self._source.read(self._boundary)
         except MeterError:
             if self._held is not None:
                 self._ledger.recover(self._held, self._held.bits, UNREAD)
                 self._held = None
             raise
-        self._charge(last.total.wire_bytes + last.queued)
+        self._charge(last.total.wire_bytes + waiting)
         if self._held is not None:
             self._ledger.release(self._held)
             self._held = None

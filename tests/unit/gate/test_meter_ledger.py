@@ -31,7 +31,6 @@ class Counter:
 
     def __init__(self) -> None:
         self.bytes = 0
-        self.queued = 0
         self.gone = False
 
     def read(self, boundary: Boundary) -> Reading:
@@ -43,7 +42,6 @@ class Counter:
             since="start",
             total=Counted(wire_bytes=self.bytes),
             knows=("wire_bytes",),
-            queued=self.queued,
         )
 
 
@@ -78,11 +76,14 @@ def test_what_left_is_read_back_from_the_ledger() -> None:
 
 def test_what_left_since_the_last_reading_is_charged_when_the_meter_closes() -> None:
     store, counter = MemoryStore(), Counter()
-    meter = _meter(store, counter)
+    ledger = _ledger(store)
+    meter = LedgerMeter(
+        ledger, counter, principal="wire", edge=EDGE, boundary=NOW, waiting=lambda: 500
+    )
     meter.cover(Bytes(10_000))
     counter.bytes = 1_000
     meter.read(NOW)
-    counter.bytes, counter.queued = 4_000, 500  # closed: nothing joins the queue, but it drains
+    counter.bytes = 4_000
     meter.close()
     assert _spent(store) == (4_500, 0)
 
