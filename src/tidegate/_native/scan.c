@@ -36,10 +36,12 @@ static int tg_match_length(const uint8_t *a, const uint8_t *b, int longest)
 
 static float tg_bits(const uint32_t *count_256, int total, const float *nlog_C)
 {
-    float sum = nlog_C[total];
-    for (int value = 0; value < 256; value++)
-        sum -= nlog_C[count_256[value]];
-    return sum;
+    /* Four sums, so that no addition waits for the one before. */
+    float sum[4] = {0};
+    for (int value = 0; value < 256; value += 4)
+        for (int k = 0; k < 4; k++)
+            sum[k] += nlog_C[count_256[value + k]];
+    return nlog_C[total] - ((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
 /* What UTF-8 text does not have: control characters but for those that shape lines, and bytes that
@@ -107,4 +109,37 @@ void tg_scan_windows(const uint8_t *bytes, int64_t count, int window, const floa
         cost_W[w] = tg_parse_bits(at, window, nlog_C) / (float)window;
         binary_W[w] = (float)binary / (float)window;
     }
+}
+
+int64_t tg_scan_standing_out(int64_t count, const float *entropy_W, const float *cost_W,
+                             const float *binary_W, float line, float gain, float binary,
+                             float binary_most, float dull_gain, float dull_cost)
+{
+    const float hair = 1e-3f;
+    int64_t standing = 0;
+    for (int64_t w = 0; w < count; w++) {
+        float gained = (entropy_W[w] - cost_W[w]) / 8;
+        float counted = binary_W[w] < binary_most ? binary_W[w] : binary_most;
+        float score = cost_W[w] - gain * gained + binary * counted;
+        standing += score > line - hair || (gained < dull_gain + hair && cost_W[w] > dull_cost - hair);
+    }
+    return standing;
+}
+
+int64_t tg_scan_binary(const uint8_t *bytes, int64_t size)
+{
+    int64_t total = 0;
+    /* Counts of a byte, summed before they overflow: sixteen and more are compared at a time. */
+    for (int64_t at = 0; at < size; at += 255) {
+        int64_t stop = at + 255 < size ? at + 255 : size;
+        uint8_t some = 0;
+        for (int64_t i = at; i < stop; i++) {
+            uint8_t b = bytes[i];
+            uint8_t control = (uint8_t)((uint8_t)(b - 14) < 18) & (uint8_t)(b != 27);
+            some = (uint8_t)(some + ((uint8_t)(b < 9) | control | (uint8_t)(b == 127) |
+                                     (uint8_t)((b & 0xFE) == 0xC0) | (uint8_t)(b > 0xF4)));
+        }
+        total += some;
+    }
+    return total;
 }

@@ -13,6 +13,15 @@
 void tg_scan_windows(const uint8_t *bytes, int64_t count, int window, const float *nlog_C,
                      float *entropy_W, float *cost_W, float *binary_W);
 
+/* How many windows may lie above `line` once scored, or gain so little and cost so much that they
+ * are asked what they stand for; a hair's breadth on the safe side of both. */
+int64_t tg_scan_standing_out(int64_t count, const float *entropy_W, const float *cost_W,
+                             const float *binary_W, float line, float gain, float binary,
+                             float binary_most, float dull_gain, float dull_cost);
+
+/* How many bytes no UTF-8 text has. */
+int64_t tg_scan_binary(const uint8_t *bytes, int64_t size);
+
 #define TG_LANES 64 /* the first is all that is no value, the second numbers, the last all others */
 #define TG_LANE_NAME 24
 
@@ -29,9 +38,9 @@ typedef struct {
 /* Takes JSON apart, be it well formed or not: string values, unescaped, by the key before them;
  * numbers; everything else. Every byte but quotes and escapes ends up in one lane. `size`: at most
  * 2**22. scratch_B, out_B: room for size + 2, since an escape may end in this call that began in the
- * last; segment_S: as many; segments are where they begin << 8 | lane. Lane l lies in out_B from start_L[l] to start_L[l + 1]. Returns the
- * number of lanes. */
+ * last; segment_S: as many; segments are where they begin << 8 | lane. Lane l lies in out_B from start_L[l] to start_L[l + 1], and
+ * has values_L[l] values. Returns the number of lanes. */
 int tg_lanes_feed(tg_lanes *lanes, const uint8_t *bytes, int32_t size, uint8_t *scratch_B,
-                  int32_t *segment_S, uint8_t *out_B, int32_t *start_L);
+                  int32_t *segment_S, uint8_t *out_B, int32_t *start_L, int32_t *values_L);
 
 #endif

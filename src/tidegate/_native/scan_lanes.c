@@ -99,12 +99,16 @@ static int32_t tg_take(tg_written *to, const uint8_t *bytes, int32_t from, int32
     return at;
 }
 
-static int tg_split(const tg_lanes *lanes, const tg_written *from, uint8_t *out_B, int32_t *start_L)
+static int tg_split(const tg_lanes *lanes, const tg_written *from, uint8_t *out_B, int32_t *start_L,
+                    int32_t *values_L)
 {
     int32_t at[TG_LANES + 1] = {0};
-    for (int s = 0; s < from->segments; s++)
-        at[(from->segment_S[s] & 255) + 1] +=
-            (from->segment_S[s + 1] >> 8) - (from->segment_S[s] >> 8);
+    memset(values_L, 0, TG_LANES * sizeof *values_L);
+    for (int s = 0; s < from->segments; s++) {
+        int lane = from->segment_S[s] & 255;
+        at[lane + 1] += (from->segment_S[s + 1] >> 8) - (from->segment_S[s] >> 8);
+        values_L[lane]++;
+    }
     for (int lane = 0; lane < TG_LANES; lane++)
         at[lane + 1] += at[lane];
     memcpy(start_L, at, sizeof at);
@@ -148,7 +152,7 @@ static int tg_escape(tg_lanes *lanes, tg_written *to, int letter)
 }
 
 int tg_lanes_feed(tg_lanes *lanes, const uint8_t *bytes, int32_t size, uint8_t *scratch_B,
-                  int32_t *segment_S, uint8_t *out_B, int32_t *start_L)
+                  int32_t *segment_S, uint8_t *out_B, int32_t *start_L, int32_t *values_L)
 {
     tg_written to = {scratch_B, segment_S, 0, 0};
     int string = 0; /* which segment the string in hand is */
@@ -189,5 +193,5 @@ int tg_lanes_feed(tg_lanes *lanes, const uint8_t *bytes, int32_t size, uint8_t *
     }
     segment_S[to.segments] = to.written << 8;
     lanes->segments = to.segments;
-    return tg_split(lanes, &to, out_B, start_L);
+    return tg_split(lanes, &to, out_B, start_L, values_L);
 }

@@ -38,8 +38,10 @@ class Lane(NamedTuple):
 
 def looks_like_json(data: bytes) -> bool:
     """Whether keys are dense enough for lanes to matter."""
-    seen = data if len(data) <= 2 * _SAMPLE else data[:_SAMPLE] + data[-_SAMPLE:]
-    return seen.count(_QUOTED_KEY) * _SPARSEST > len(seen)
+    if len(data) <= 2 * _SAMPLE:
+        return data.count(_QUOTED_KEY) * _SPARSEST > len(data)
+    first, last = data.count(_QUOTED_KEY, 0, _SAMPLE), data.count(_QUOTED_KEY, -_SAMPLE)
+    return (first + last) * _SPARSEST > 2 * _SAMPLE
 
 
 def cut(data: bytes) -> int:
@@ -60,7 +62,9 @@ class Lanes:
         """The lanes that this piece adds to; lanes without bytes are left out."""
         size, state = len(data), self._state
         scratch_B, out_B = (np.empty(size + _ROOM, np.uint8) for _ in range(2))
-        segment_S, start_L = (np.empty(n, np.int32) for n in (size + _ROOM, MOST_LANES + 1))
+        segment_S, start_L, values_L = (
+            np.empty(n, np.int32) for n in (size + _ROOM, MOST_LANES + 1, MOST_LANES)
+        )
         count = lib.tg_lanes_feed(
             state,
             ffi.from_buffer("uint8_t[]", data),
@@ -69,14 +73,14 @@ class Lanes:
             ffi.from_buffer("int32_t[]", segment_S, require_writable=True),
             ffi.from_buffer("uint8_t[]", out_B, require_writable=True),
             ffi.from_buffer("int32_t[]", start_L, require_writable=True),
+            ffi.from_buffer("int32_t[]", values_L, require_writable=True),
         )
         names = self._known(count)
         bounds = start_L[: count + 1].tolist()
-        many_L = np.bincount(segment_S[: int(state.segments)] & 0xFF, minlength=count).tolist()
         return tuple(
             Lane(name, out_B[start:stop].tobytes(), values)
             for name, start, stop, values in zip(
-                names, bounds[:-1], bounds[1:], many_L, strict=True
+                names, bounds[:-1], bounds[1:], values_L[:count].tolist(), strict=True
             )
             if stop > start
         )

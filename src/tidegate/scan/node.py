@@ -7,13 +7,13 @@ from typing import Final
 
 import numpy as np
 
-from tidegate.scan import magic, tensors, unwrap_packed, unwrap_text
+from tidegate.scan import magic, tensors, unwrap_http, unwrap_packed, unwrap_text
 from tidegate.scan.calibration import SHORT, WEIGHING, WINDOW
 from tidegate.scan.lanes import OTHERS, Lanes, cut, looks_like_json
-from tidegate.scan.seen import Seen, Shared, is_dull, leftmost, may_stand_for, stretches
+from tidegate.scan.seen import Held, Seen, Shared, is_dull, leftmost, may_stand_for, settled, stretches
 from tidegate.scan.sighting import Kind, Sighting
 from tidegate.scan.unwrap_packed import PackedError, Unpacker
-from tidegate.scan.windows import is_binary, measure
+from tidegate.scan.windows import Measures, binary_bytes, measure
 
 Span = tuple[int, int]
 """From where to where in the outermost stream."""
@@ -23,9 +23,10 @@ _HELD_AGAINST: Final = 1 << 16
 """Bytes of a stretch that are held against fingerprints: a match needs far fewer."""
 _INNER_HOLD: Final = 4 * WINDOW
 _PROBE: Final = 4096
+_SAMPLE: Final = 1 << 14
+_AROUND: Final = "(around)"
 _SMALLEST_BOMB: Final = 1 << 20
 _MOST_BINARY: Final = 80
-_BINARY: Final = bytes(value for value in range(256) if is_binary(value))
 """More bytes than so many that no text has, and a block is not JSON, whatever is around them."""
 _SHORTEST_DIGEST, _LONGEST_DIGEST = 30, 130
 """Characters of a value: hex of such lengths are checksums, which harmless traffic is full of."""
@@ -62,7 +63,8 @@ class Node:
         self._layers = layers
         self._hold = hold
         self._only_own = only_own
-        self._held = bytearray()
+        self._held = Held()
+        self._marks: dict[int, bool] = {}
         self._ahead = 0
         self._span: Span = (0, 0)
         self._done = 0
@@ -81,15 +83,22 @@ class Node:
 
     def feed(self, data: bytes, span: Span) -> None:
         """The stream goes on; `span` is where in the outermost stream `data` comes from."""
-        self._span = (self._span[0] if self._held else span[0], span[1])
-        self._held += data
-        if len(self._held) >= self._hold:
+        self._span = (self._span[0] if self._held.size else span[0], span[1])
+        self._held.add(data)
+        if self._held.size >= self._hold:
             self._process(final=False)
+
+    def mark(self) -> None:
+        """What is fed next begins something: a part, or a body."""
+        self._marks[self._done + self._held.size] = False
 
     def close(self) -> None:
         """The stream is over."""
         self._process(final=True)
-        if self._unpacker is not None:
+        if self._unpacker is not None and self._unpacker.frame is not None:
+            self._around(self._unpacker.frame.left(), self._span)
+            self._end_unpacking()
+        elif self._unpacker is not None:
             self._broken(f"{self._unpacker.layer} that ends before its end")
         if self._encoded is not None:
             self._encoded.node.close()
@@ -97,19 +106,34 @@ class Node:
             node.close()
 
     def _process(self, *, final: bool) -> None:
-        data, at = bytes(self._held), 0
+        data, at = self._held.take(), 0
         while at < len(data):
             self._ahead = len(data) - at
             block = data[at : at + _BLOCK]
             if self._unpacker is not None:
                 taken = self._unpack(self._unpacker, block)
             else:
-                taken = self._plain(block, final=final and self._ahead <= _BLOCK)
+                taken = self._up_to_a_beginning(block, final=final and self._ahead <= _BLOCK)
             at += taken
             self._done += taken
             if not taken and self._unpacker is None:
                 break
-        self._held = bytearray(data[at:])
+        self._held.add(data[at:])
+
+    def _up_to_a_beginning(self, block: bytes, *, final: bool) -> int:
+        """Looks at what lies before the first body or part that can be unwrapped."""
+        stop = len(block)
+        if not self._layers:
+            bodies, stop = unwrap_http.bodies(block)
+            self._marks |= {self._done + body.start: body.chunked for body in bodies}
+        self._marks = {at: chunked for at, chunked in self._marks.items() if at >= self._done}
+        for mark, chunked in sorted(self._marks.items()):
+            at = mark - self._done
+            if 0 < at < len(block) and self._opens(block[at : at + _SAMPLE], at_start=True, chunked=chunked):
+                return self._plain(block[:at], final=True, goes_on=True)
+        if final or stop == len(block):
+            return self._plain(block, final=final)
+        return self._plain(block[:stop], final=False)
 
     def _where(self, start: int, stop: int) -> Span:
         """Where bytes of what is at hand lie in the outermost stream."""
@@ -127,29 +151,40 @@ class Node:
 
     # What is neither packed nor encoded.
 
-    def _plain(self, data: bytes, *, final: bool) -> int:
-        """Looks at what is at hand, as far as a packed member; returns how far that is."""
+    def _plain(self, data: bytes, *, final: bool, goes_on: bool = False) -> int:
+        """Looks at what is at hand, as far as a packed member; returns how far that is.
+
+        `goes_on`: the stream does not end with what is at hand, though the text does.
+        """
         if self._done == 0:
             self._header(data)
-        if self._done in (0, self._ended) and self._begin(data, at_start=self._done == 0):
+        chunked = self._marks.pop(self._done, None)
+        begins = self._done == 0 or chunked is not None
+        if (begins or self._done == self._ended) and self._begin(
+            data, at_start=begins, chunked=bool(chunked)
+        ):
             return 0
         window = WINDOW if len(data) >= WINDOW else len(data)
         if window < WINDOW and not final:
             return 0
         if window < (SHORT // 2 if self._layers else SHORT):
+            if goes_on:
+                self._around(data, self._where(0, len(data)))
             return len(data)
         json = looks_like_json(data)
         if json and _is_text(data) and self._deeper(self._where(0, len(data)), "json"):
             return self._json(data, final=final)
-        seen = self._seen(data, window)
+        measures = measure(data, window)
+        if settled(measures, self._shared.calibration.line(window)):
+            return len(measures.cost_W) * window
+        seen = self._seen(data, window, measures)
         if json:
             # Nothing that a parser would take: it is looked at as it lies.
             self._look(seen._replace(dull_W=np.zeros_like(seen.dull_W)), seen.whole)
             return seen.whole
         return self._bytes(seen)
 
-    def _seen(self, data: bytes, window: int) -> Seen:
-        measures = measure(data, window)
+    def _seen(self, data: bytes, window: int, measures: Measures) -> Seen:
         beyond_W = WEIGHING.score(measures) - np.float32(self._shared.calibration.line(window))
         loud_W = beyond_W > 0
         return Seen(data, window, measures, beyond_W, loud_W, is_dull(measures) & ~loud_W)
@@ -293,19 +328,36 @@ class Node:
                 return hit
         return None
 
-    def _begin(self, data: bytes, *, at_start: bool) -> bool:
-        probe = unwrap_packed.begin(data, at_start=at_start)
-        span = self._where(0, len(data))
-        if probe is None or not self._deeper(span, probe.layer):
+    def _begin(self, data: bytes, *, at_start: bool, chunked: bool = False) -> bool:
+        layer = self._opens(data, at_start=at_start, chunked=chunked)
+        if layer is None or not self._deeper(self._where(0, len(data)), layer):
             return False
+        self._unpacker = unwrap_packed.begin(data, at_start=at_start, chunked=chunked)
+        self._unpacked = Node(self._shared, (*self._layers, layer), only_own=self._only_own)
+        if chunked:
+            self._unpacked.mark()
+        return True
+
+    @staticmethod
+    def _opens(data: bytes, *, at_start: bool, chunked: bool) -> str | None:
+        """The layer that begins here; None where the first bytes cannot be unpacked."""
+        probe = unwrap_packed.begin(data, at_start=at_start, chunked=chunked)
+        if probe is None:
+            return None
         try:
             for _ in probe.feed(data[probe.skip : probe.skip + _PROBE]):
                 pass
         except PackedError:
-            return False
-        self._unpacker = unwrap_packed.begin(data, at_start=at_start)
-        self._unpacked = Node(self._shared, (*self._layers, probe.layer), only_own=self._only_own)
-        return True
+            return None
+        return probe.layer
+
+    def _around(self, data: bytes, span: Span) -> None:
+        """Text round what is wrapped: too little to be looked at each time, so put together."""
+        node = self._inner.get(_AROUND)
+        if node is None:
+            node = Node(self._shared, (*self._layers, _AROUND), only_own=self._only_own)
+            self._inner[_AROUND] = node
+        node.feed(data, span)
 
     def _unpack(self, unpacker: Unpacker, data: bytes) -> int:
         limits = self._shared.limits
@@ -321,10 +373,16 @@ class Node:
                     self._bomb(unpacker, span)
                     return len(data)
                 if inner is not None:
+                    if unpacker.frame is not None and unpacker.frame.begins:
+                        unpacker.frame.begins = False
+                        inner.mark()
                     inner.feed(piece, span)
         except PackedError as error:
             self._broken(f"{unpacker.layer} that cannot be unpacked ({error})")
             return len(data)
+        if unpacker.frame is not None and unpacker.frame.around:
+            self._around(bytes(unpacker.frame.around), span)
+            unpacker.frame.around.clear()
         rest = unpacker.rest()
         if rest is None:
             return len(data)
@@ -363,4 +421,4 @@ class Node:
 
 
 def _is_text(data: bytes) -> bool:
-    return len(data) - len(data.translate(None, _BINARY)) <= _MOST_BINARY
+    return binary_bytes(data) <= _MOST_BINARY

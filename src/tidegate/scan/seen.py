@@ -8,10 +8,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from tidegate.scan import unwrap_text
-from tidegate.scan.calibration import WINDOW, Calibration
+from tidegate.scan.calibration import WEIGHING, WINDOW, Calibration
 from tidegate.scan.fingerprint import Matcher
 from tidegate.scan.sighting import Sighting
-from tidegate.scan.windows import Array, Measures
+from tidegate.scan.windows import Array, Measures, stands_out
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -40,6 +40,26 @@ class Shared:
     told: list[Sighting] = field(default_factory=list)
 
 
+class Held:
+    """Bytes of a stream that wait to be looked at; large pieces are not copied."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self.size = 0
+
+    def add(self, data: bytes) -> None:
+        """More of the stream."""
+        if data:
+            self._pieces.append(data)
+            self.size += len(data)
+
+    def take(self) -> bytes:
+        """All of them, in one piece; none wait any longer."""
+        taken = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces, self.size = [], 0
+        return taken
+
+
 class Seen(NamedTuple):
     """Bytes at hand and what their windows measure: `loud_W` look like weights, `dull_W` are text
     that may stand for something else."""
@@ -54,6 +74,11 @@ class Seen(NamedTuple):
     @property
     def whole(self) -> int:
         return len(self.beyond_W) * self.window
+
+
+def settled(measures: Measures, line: float) -> bool:
+    """Whether no window is loud or dull, as nearly all text is: a fast answer, true only if so."""
+    return not stands_out(measures, WEIGHING, line, _DULL_GAIN, _DULL_COST)
 
 
 def is_dull(measures: Measures) -> Flags:

@@ -1,4 +1,4 @@
-"""Compressed layers, unpacked as they stream by, a bounded step at a time.
+"""Compressed layers, and HTTP's framing, unpacked as they stream by, a bounded step at a time.
 
 gzip (RFC 1952), zlib (RFC 1950), zstd (RFC 8878), bzip2, xz, and the members of zip archives.
 A step's input is small enough that no bomb can make its output large; whether to go on is for the
@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import zstandard
+
+from tidegate.scan import unwrap_http
+from tidegate.scan.unwrap_http import Frame
 
 _STEP: Final = 1 << 20
 _ZSTD_INPUT: Final = 1 << 10
@@ -62,6 +65,7 @@ class Unpacker:
     _ended: Callable[[], bytes | None]
     taken: int = 0
     given: int = 0
+    frame: Frame | None = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What comes out, in pieces. Raises PackedError for bytes that cannot be unpacked."""
@@ -89,8 +93,13 @@ def beginnings(data: bytes, start: int, stop: int) -> list[int]:
     return sorted(found)
 
 
-def begin(head: bytes, *, at_start: bool) -> Unpacker | None:
-    """The unpacker for what `head` begins with, if it is packed. `at_start`: also weak magics."""
+def begin(head: bytes, *, at_start: bool, chunked: bool = False) -> Unpacker | None:
+    """The unpacker for what `head` begins with, if it is packed.
+
+    `at_start`: also weak magics; `chunked`: headers said that it comes in chunks.
+    """
+    if chunked:
+        return _framed("chunked", unwrap_http.chunks(head))
     if head.startswith(b"PK\x03\x04"):
         return _zip_member(head)
     if head.startswith(b"\x28\xb5\x2f\xfd"):
@@ -103,7 +112,11 @@ def begin(head: bytes, *, at_start: bool) -> Unpacker | None:
         return _bounded("xz", lzma.LZMADecompressor(memlimit=_LZMA_MEMORY))
     if at_start and _ZLIB.match(head):
         return _bounded("zlib", zlib.decompressobj())
-    return None
+    return _framed("multipart", unwrap_http.parts(head)) if at_start else None
+
+
+def _framed(layer: str, frame: Frame | None) -> Unpacker | None:
+    return frame and Unpacker(layer, 0, frame.steps, frame.rest, frame=frame)
 
 
 def _bounded(layer: str, machine: object, skip: int = 0) -> Unpacker:

@@ -62,6 +62,11 @@ def _nlog() -> Array:
     return (count_C * np.log2(np.maximum(count_C, 1))).astype(np.float32)
 
 
+@cache
+def _nlog_C() -> Any:  # noqa: N802
+    return ffi.from_buffer("float[]", _nlog())
+
+
 def measure(data: bytes | memoryview, window: int) -> Measures:
     """Measures of every whole window of `window` bytes; a shorter rest is left out.
 
@@ -75,10 +80,28 @@ def measure(data: bytes | memoryview, window: int) -> Measures:
         ffi.from_buffer("uint8_t[]", data),
         count,
         window,
-        ffi.from_buffer("float[]", _nlog()),
+        _nlog_C(),
         *(ffi.from_buffer("float[]", row_W, require_writable=True) for row_W in out_QW),
     )
     return Measures(*out_QW)
+
+
+def stands_out(
+    measures: Measures, weighing: Weighing, line: float, dull_gain: float, dull_cost: float
+) -> bool:
+    """Whether any window may score above `line`, or gain less and cost more than is said.
+
+    One pass in C that settles plain text; what it lets through is for `Weighing.score` to judge.
+    """
+    rows = (ffi.from_buffer("float[]", row_W) for row_W in measures)
+    weights = (weighing.gain, weighing.binary, weighing.binary_most)
+    count = len(measures.cost_W)
+    return bool(lib.tg_scan_standing_out(count, *rows, line, *weights, dull_gain, dull_cost))
+
+
+def binary_bytes(data: bytes) -> int:
+    """How many bytes no UTF-8 text has."""
+    return int(lib.tg_scan_binary(ffi.from_buffer("uint8_t[]", data), len(data)))
 
 
 def measure_slowly(data: bytes) -> tuple[float, float, float]:
