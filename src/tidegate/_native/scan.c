@@ -1,3 +1,6 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* memmem */
+#endif
 #include "scan.h"
 
 #include <string.h>
@@ -142,4 +145,25 @@ int64_t tg_scan_binary(const uint8_t *bytes, int64_t size)
         total += some;
     }
     return total;
+}
+
+int64_t tg_scan_pairs(const uint8_t *bytes, int64_t size, uint8_t first, uint8_t second)
+{
+    int64_t total = 0;
+    for (int64_t at = 0; at + 1 < size; at += 255) {
+        int64_t stop = at + 255 < size - 1 ? at + 255 : size - 1;
+        uint8_t some = 0;
+        for (int64_t i = at; i < stop; i++)
+            some = (uint8_t)(some + ((uint8_t)(bytes[i] == first) & (uint8_t)(bytes[i + 1] == second)));
+        total += some;
+    }
+    return total;
+}
+
+int64_t tg_scan_find(const uint8_t *bytes, int64_t from, int64_t size, const uint8_t *sought,
+                     int64_t length)
+{
+    const uint8_t *found =
+        from < size ? memmem(bytes + from, (size_t)(size - from), sought, (size_t)length) : 0;
+    return found ? found - bytes : -1;
 }

@@ -22,8 +22,16 @@ int64_t tg_scan_standing_out(int64_t count, const float *entropy_W, const float 
 /* How many bytes no UTF-8 text has. */
 int64_t tg_scan_binary(const uint8_t *bytes, int64_t size);
 
+/* How often the two bytes follow one another. */
+int64_t tg_scan_pairs(const uint8_t *bytes, int64_t size, uint8_t first, uint8_t second);
+
+/* Where `sought` first lies, from `from` on; -1 where it does not. */
+int64_t tg_scan_find(const uint8_t *bytes, int64_t from, int64_t size, const uint8_t *sought,
+                     int64_t length);
+
 #define TG_LANES 64 /* the first is all that is no value, the second numbers, the last all others */
 #define TG_LANE_NAME 24
+#define TG_LANE_ROOM 32
 
 /* Where a JSON text was cut, and which keys it had so far. All zeros at its beginning. */
 typedef struct {
@@ -37,8 +45,8 @@ typedef struct {
 
 /* Takes JSON apart, be it well formed or not: string values, unescaped, by the key before them;
  * numbers; everything else. Every byte but quotes and escapes ends up in one lane. `size`: at most
- * 2**22. scratch_B, out_B: room for size + 2, since an escape may end in this call that began in the
- * last; segment_S: as many; segments are where they begin << 8 | lane. Lane l lies in out_B from start_L[l] to start_L[l + 1], and
+ * 2**22. scratch_B, out_B: room for size + TG_LANE_ROOM: an escape may end in this call that began in
+ * the last, and short stretches are copied with bytes behind them; segment_S: as many; segments are where they begin << 8 | lane. Lane l lies in out_B from start_L[l] to start_L[l + 1], and
  * has values_L[l] values. Returns the number of lanes. */
 int tg_lanes_feed(tg_lanes *lanes, const uint8_t *bytes, int32_t size, uint8_t *scratch_B,
                   int32_t *segment_S, uint8_t *out_B, int32_t *start_L, int32_t *values_L);

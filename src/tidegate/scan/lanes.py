@@ -17,7 +17,7 @@ REST, NUMBERS, OTHERS = "(rest)", "(numbers)", "(others)"
 MOST_LANES: Final[int] = lib.TG_LANES
 _NAME: Final[int] = lib.TG_LANE_NAME
 _FIRST_KEY: Final = 2
-_ROOM: Final = 2
+_ROOM: Final[int] = lib.TG_LANE_ROOM
 _LONGEST_KEY: Final = 1024
 _QUOTED_KEY = b'":'
 _SPARSEST: Final = 2048
@@ -39,9 +39,12 @@ class Lane(NamedTuple):
 def looks_like_json(data: bytes) -> bool:
     """Whether keys are dense enough for lanes to matter."""
     if len(data) <= 2 * _SAMPLE:
-        return data.count(_QUOTED_KEY) * _SPARSEST > len(data)
-    first, last = data.count(_QUOTED_KEY, 0, _SAMPLE), data.count(_QUOTED_KEY, -_SAMPLE)
-    return (first + last) * _SPARSEST > 2 * _SAMPLE
+        return _keys(data) * _SPARSEST > len(data)
+    return (_keys(data[:_SAMPLE]) + _keys(data[-_SAMPLE:])) * _SPARSEST > 2 * _SAMPLE
+
+
+def _keys(data: bytes) -> int:
+    return int(lib.tg_scan_pairs(ffi.from_buffer("uint8_t[]", data), len(data), *_QUOTED_KEY))
 
 
 def cut(data: bytes) -> int:

@@ -7,20 +7,25 @@ from typing import Final
 
 import numpy as np
 
-from tidegate.scan import magic, tensors, unwrap_http, unwrap_packed, unwrap_text
+from tidegate.scan import magic, unwrap_http, unwrap_packed, unwrap_text
 from tidegate.scan.calibration import SHORT, WEIGHING, WINDOW
+from tidegate.scan.judge import Judge, Span
 from tidegate.scan.lanes import OTHERS, Lanes, cut, looks_like_json
-from tidegate.scan.seen import Held, Seen, Shared, is_dull, leftmost, may_stand_for, settled, stretches
-from tidegate.scan.sighting import Kind, Sighting
+from tidegate.scan.seen import (
+    Held,
+    Seen,
+    Shared,
+    is_dull,
+    leftmost,
+    may_stand_for,
+    settled,
+    stretches,
+)
+from tidegate.scan.sighting import Kind
 from tidegate.scan.unwrap_packed import PackedError, Unpacker
 from tidegate.scan.windows import Measures, binary_bytes, measure
 
-Span = tuple[int, int]
-"""From where to where in the outermost stream."""
-
 _BLOCK: Final = 1 << 18
-_HELD_AGAINST: Final = 1 << 16
-"""Bytes of a stretch that are held against fingerprints: a match needs far fewer."""
 _INNER_HOLD: Final = 4 * WINDOW
 _PROBE: Final = 4096
 _SAMPLE: Final = 1 << 14
@@ -30,9 +35,6 @@ _MOST_BINARY: Final = 80
 """More bytes than so many that no text has, and a block is not JSON, whatever is around them."""
 _SHORTEST_DIGEST, _LONGEST_DIGEST = 30, 130
 """Characters of a value: hex of such lengths are checksums, which harmless traffic is full of."""
-_EAGER, _SELDOM = 4, 8
-"""The first stretches of a stream are all looked at as numbers and held against the fingerprints,
-later ones each eighth (all, while they match): looking costs far more than measuring."""
 
 
 @dataclass(slots=True)
@@ -76,9 +78,7 @@ class Node:
         self._encoded: _Encoded | None = None
         self._headers: set[str] = set()
         self.digests = False
-        self._stretches = 0
-        self._numbers = tensors.look(b"")
-        self._matched = False
+        self._judge = Judge(shared, layers, only_own=only_own)
         self._too_deep = False
 
     def feed(self, data: bytes, span: Span) -> None:
@@ -129,7 +129,9 @@ class Node:
         self._marks = {at: chunked for at, chunked in self._marks.items() if at >= self._done}
         for mark, chunked in sorted(self._marks.items()):
             at = mark - self._done
-            if 0 < at < len(block) and self._opens(block[at : at + _SAMPLE], at_start=True, chunked=chunked):
+            if 0 < at < len(block) and self._opens(
+                block[at : at + _SAMPLE], at_start=True, chunked=chunked
+            ):
                 return self._plain(block[:at], final=True, goes_on=True)
         if final or stop == len(block):
             return self._plain(block, final=final)
@@ -143,11 +145,7 @@ class Node:
         return base + start, base + stop
 
     def _tell(self, span: Span, kind: Kind, detector: str, score: float, explanation: str) -> None:
-        if self._only_own:
-            return
-        self._shared.told.append(
-            Sighting(span[0], span[1] - span[0], kind, detector, score, explanation, self._layers)
-        )
+        self._judge.tell(span, kind, detector, score, explanation)
 
     # What is neither packed nor encoded.
 
@@ -224,7 +222,7 @@ class Node:
             return
         if loud:
             self._header(seen.data[start:stop], span)
-            self._verdict(seen, first, last)
+            self._judge.judge(seen, first, last, span)
 
     def _may_stand_for(self, layer: str, cost: float) -> bool:
         checksums = layer == unwrap_text.HEX and self.digests
@@ -240,53 +238,6 @@ class Node:
             self._encoded.node.close()
         only = self._only_own or layer == unwrap_text.DECIMAL
         return Node(self._shared, (*self._layers, layer), only_own=only)
-
-    def _verdict(self, seen: Seen, first: int, last: int) -> None:
-        stretch = seen.data[first * seen.window : last * seen.window]
-        span = self._where(first * seen.window, last * seen.window)
-        self._stretches += 1
-        if self._stretches <= _EAGER or self._stretches % _SELDOM == 0:
-            self._numbers = tensors.look(stretch)
-        numbers = self._numbers
-        if numbers.surprise >= tensors.EVEN and self._is_own(stretch, span):
-            return
-        best = first + int(seen.beyond_W[first:last].argmax())
-        kind = Kind.WEIGHTS if numbers.layout else Kind.OPAQUE
-        detector = "tensor-statistics" if numbers.layout else "lz-gain"
-        gain = max(float(seen.measures.gain_W[best]), 0)
-        says = (
-            f"{numbers.says}; nothing repeats: LZ saves {gain:.1%} over single bytes, where text "
-            f"saves 10% and more, at {seen.measures.entropy_W[best]:.1f} bits a byte"
-        )
-        self._tell(span, kind, detector, float(seen.beyond_W[best]), says)
-
-    def _is_own(self, stretch: bytes, span: Span) -> bool:
-        matcher = self._shared.matcher
-        due = self._matched or self._stretches <= _EAGER or self._stretches % _SELDOM == 0
-        if matcher is None or not due:
-            return False
-        match = matcher.match(stretch[:_HELD_AGAINST])
-        self._matched = match is not None
-        if match is None:
-            return False
-        place = match.place
-        says = (
-            f"{match.places} places in a row of {place.model}, shard {place.shard}, tensor "
-            f"{place.tensor}, from byte {place.offset:,} of the shard on, written as {match.layout}"
-        )
-        self._shared.told.append(
-            Sighting(
-                offset=span[0],
-                length=span[1] - span[0],
-                kind=Kind.OWN_WEIGHTS,
-                detector="fingerprint",
-                score=float(match.places),
-                explanation=says,
-                layers=self._layers,
-                weight=place,
-            )
-        )
-        return True
 
     def _header(self, data: bytes, span: Span | None = None) -> None:
         """Tells of a model format's header at the beginning of `data`, or where one is plain."""

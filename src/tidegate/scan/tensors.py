@@ -37,11 +37,14 @@ class Numbers(NamedTuple):
     says: str
 
 
+NOTHING: Final = Numbers("", 0, 0.0, "too short to tell")
+
+
 def look(data: bytes) -> Numbers:
     """The likeliest layout of a stretch of at least 1,024 bytes; the first 32 KiB are looked at."""
     taken_B = np.frombuffer(data[:_MOST], np.uint8)
     if len(taken_B) < LEAST:
-        return Numbers("", 0, 0.0, "too short to tell")
+        return NOTHING
     # A period of two is one of eighteen as well, so what explains more with less comes first.
     for test in (_floats_of_4, _floats_of_2, _blocks, _small):
         found = test(taken_B)

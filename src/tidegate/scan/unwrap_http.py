@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from tidegate.scan.windows import find
+
 LONGEST_HEAD: Final = 1 << 14
 _VERSION: Final = b"HTTP/1."
 _HEAD_END: Final = b"\r\n\r\n"
@@ -33,7 +35,7 @@ class Body(NamedTuple):
 def bodies(block: bytes) -> tuple[list[Body], int]:
     """Bodies whose headers end in the block, and where a header begins that it cuts off."""
     found: list[Body] = []
-    at, stop = block.find(_VERSION), 0
+    at, stop = find(block, _VERSION), 0
     while at >= 0:
         if 0 <= stop <= at:
             stop = block.find(_HEAD_END, at)
@@ -43,7 +45,7 @@ def bodies(block: bytes) -> tuple[list[Body], int]:
             chunked = _CHUNKED.search(block, at, stop + 1) is not None
             found.append(Body(stop + len(_HEAD_END), chunked))
             at = stop
-        at = block.find(_VERSION, at + 1)
+        at = find(block, _VERSION, at + 1)
     return found, len(block)
 
 

@@ -116,7 +116,9 @@ def begin(head: bytes, *, at_start: bool, chunked: bool = False) -> Unpacker | N
 
 
 def _framed(layer: str, frame: Frame | None) -> Unpacker | None:
-    return frame and Unpacker(layer, 0, frame.steps, frame.rest, frame=frame)
+    if frame is None:
+        return None
+    return Unpacker(layer, 0, frame.steps, frame.rest, frame=frame)
 
 
 def _bounded(layer: str, machine: object, skip: int = 0) -> Unpacker:
