@@ -21,6 +21,7 @@ from tidegate.verify.record_lines import EntryLine, NoteLine, parse_line
 from tidegate.verify.record_store_memory import MemoryStore
 from tidegate.verify.replay_run import Run
 from tidegate.verify.report import Report, Verified, report_of
+from tidegate.verify.report_scopes import Stakes
 from tidegate.verify.selection import Policy
 
 VERIFIED = Verified(
@@ -31,7 +32,7 @@ VERIFIED = Verified(
     exact=True,
     rate="1",
     by="token",
-    key="",
+    keys={},
     profile="",
 )
 
@@ -64,6 +65,7 @@ def judged(run: Run) -> Report:
         point=None,
         fraction=0.1,
         kept=False,
+        stakes=Stakes(weight_bits=1e9, sampled=1.0),
     )
 
 
