@@ -15,8 +15,9 @@ from replay_world import ORIGIN, SEEDS, SIGNER, InProcess, Served, job, run_of, 
 
 from tidegate.ledger import Signer
 from tidegate.record.entries import Begin
-from tidegate.record.private import Private, pack
-from tidegate.serve.outer.recorder import RecordedEngine
+from tidegate.record.private import Private, Seal, pack
+from tidegate.serve.jobs import Job
+from tidegate.serve.outer import recorder
 from tidegate.verify.record_lines import EntryLine, NoteLine, parse_line
 from tidegate.verify.record_store_memory import MemoryStore
 from tidegate.verify.replay_run import Run
@@ -197,15 +198,15 @@ def test_one_altered_token_fails_and_is_located(honest: Served, tmp_path: Path):
 def test_seeds_that_contradict_what_was_committed_to_fail(
     honest: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    beginning = RecordedEngine._beginning
+    honestly = recorder.beginning
 
-    def lying(self: RecordedEngine, asked: object) -> Begin:
-        begin = beginning(self, asked)  # type: ignore[arg-type]
+    def lying(asked: Job, seed: bytes, seal: Seal, lora: str = "") -> Begin:
+        begin = honestly(asked, seed, seal, lora)
         private = pack(Private(bytes(32), tuple(range(begin.prompt_tokens)), (), None))
         return msgspec.structs.replace(begin, private=private)
 
     made = fresh(honest, tmp_path)
-    monkeypatch.setattr(RecordedEngine, "_beginning", lying)
+    monkeypatch.setattr(recorder, "beginning", lying)
     made.serve([job("one")])
     report = judged(run_of(made, seeds=SEEDS))
     assert report.outcome.outcome == "fail"
