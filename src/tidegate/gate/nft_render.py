@@ -3,7 +3,8 @@
 Two tables. `netdev tidegate` hangs on the egress hook of the outside interface: every frame that
 leaves it passes there, forwarded or the gate's own, IP or not, whatever socket it came from. It
 charges and drops. `inet tidegate` keeps traffic from every other way round: no forwarding but
-between inside and outside, no output but on the interfaces that the policy names.
+between inside and outside, no output but on the interfaces that the policy names, and no sender
+inside whom the gate itself would answer through a management interface, which nobody meters.
 
 Nothing is accepted before the heartbeat and the quotas have been asked; connection tracking is not
 used at all.
@@ -19,6 +20,7 @@ from tidegate.gate.policy import LIFETIME, Policy, TrafficClass
 
 TABLE = "tidegate"
 ALIVE = "alive"
+SENDERS = "senders"
 DROPPED = {
     "drop_not_ip": "neither IP nor ARP",
     "drop_dead": "no heartbeat",
@@ -80,6 +82,9 @@ def closed(policy: Policy) -> str:
         where = f"inet {TABLE} {name}"
         lines += [f"add chain {where}{_base(f'hook {name}')}", f"flush chain {where}"]
     lines += [f'add rule inet {TABLE} output oifname "{name}" accept' for name in allowed]
+    for where, hook, rules in _chain_of_senders(policy):
+        lines += [f"add chain {where}{hook}", f"flush chain {where}"]
+        lines += [f"add rule {where} {rule}" for rule in rules]
     return "\n".join([f"add table inet {TABLE}", *lines]) + "\n"
 
 
@@ -119,6 +124,7 @@ def _names(policy: Policy, state: State) -> Iterator[tuple[str, str, str]]:
     yield "chain", "netdev", egress_chain(policy)
     yield from (("chain", "netdev", f"class_{name}") for name in policy.classes)
     yield from (("chain", "inet", name) for name in ("forward", "output"))
+    yield from (("chain", "inet", SENDERS) for _ in _chain_of_senders(policy))
     yield from (("counter", "netdev", name) for name in (*DROPPED, *map(passed, policy.classes)))
     for name in policy.accounts():
         if account := state.of(name):
@@ -148,6 +154,23 @@ def _chains(policy: Policy, state: State) -> Iterator[tuple[str, str, list[str]]
         yield f"{netdev} class_{name}", "", _charged(policy, state, name, chosen)
     yield f"{inet} forward", _base("hook forward"), _forward(policy)
     yield f"{inet} output", _base("hook output"), _output(policy)
+    yield from _chain_of_senders(policy)
+
+
+def _chain_of_senders(policy: Policy) -> Iterator[tuple[str, str, list[str]]]:
+    """As `_chains`; none where nothing is managed from elsewhere.
+
+    An echo request from inside with the address of somebody on a management network would be
+    answered there, payload and all; so would an ICMP error be.
+    """
+    named = policy.interfaces
+    # Addresses of a link are answered on that link; neighbours are found by them.
+    far = f'iifname "{named.inside}" ip6 saddr != fe80::/10 fib saddr oifname'
+    near = f'iifname "{named.inside}" meta nfproto ipv4 fib saddr oifname'
+    if named.management:
+        hook = " { type filter hook prerouting priority -310; policy accept; }"
+        rules = [f'{start} "{name}" drop' for name in named.management for start in (near, far)]
+        yield f"inet {TABLE} {SENDERS}", hook, rules
 
 
 def _base(hook: str) -> str:

@@ -44,6 +44,9 @@ def _chain(name: str, policy: Policy = POLICY) -> list[str]:
 
 def test_every_base_chain_drops_what_no_rule_accepts() -> None:
     hooked = [line for line in _rules().splitlines() if "type filter hook" in line]
+    # One more chain only drops: it comes before routing, where nothing is decided to pass.
+    assert not any("accept" in rule for rule in _chain("senders"))
+    hooked = [line for line in hooked if "hook prerouting" not in line]
     assert len(hooked) == 3
     assert all("policy drop;" in line for line in hooked)
 
@@ -97,6 +100,15 @@ def test_only_named_interfaces_are_sent_to_and_only_two_are_routed_between() -> 
         ["eth1", "eth0.7"],
         ["eth0.7", "eth1"],
     ]
+
+
+def test_senders_that_would_be_answered_through_a_management_interface_are_dropped() -> None:
+    chain = _chain("senders")
+    assert [re.findall('"([^"]+)"', rule) for rule in chain] == [["eth1", "eth2"]] * 2
+    for rule in chain:
+        assert rule in nft_render.closed(POLICY)
+    alone = POLICY.interfaces.model_copy(update={"management": ()})
+    assert "senders" not in _rules(POLICY.model_copy(update={"interfaces": alone}))
 
 
 def test_super_packets_are_dropped_where_nobody_charges_them_whole() -> None:
