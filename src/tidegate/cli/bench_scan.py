@@ -83,7 +83,7 @@ def speed(progress: Progress) -> dict[str, Figure]:
     from tidegate.bench import scan_data, scan_detect, scan_fresh
 
     return scan_detect.speed(
-        islice(scan_fresh.texts(progress), 0, None, 16),
+        [islice(one.texts(progress), 0, None, 16) for one in (scan_fresh, scan_data)],
         scan_data.answers(progress),
         scan_data.models(progress, ROWS),
         progress,
