@@ -22,7 +22,7 @@ from tidegate.gate import needs, nft
 from tidegate.gate.controller import Beat, Gate, Permit
 from tidegate.gate.heartbeat import hold
 from tidegate.gate.host import boot_id
-from tidegate.gate.latch import Diary
+from tidegate.gate.latch import FILE, Diary
 from tidegate.gate.meter_hold import watching
 from tidegate.gate.policy import Policy, load
 from tidegate.gate.state import Store
@@ -82,7 +82,7 @@ def apply(
         _take_up(chosen, store, holder)
         return
     clock = SystemClock()
-    with store.sole(), closing(SqliteStore(chosen.state / "diary.sqlite")) as entries:
+    with store.sole(), closing(_entries(store, begin=begin)) as entries:
         diary = Diary(entries, clock, boot_id())
         asked: list[Permit] = [_latched(diary)]
         gate = Gate(chosen, store, clock, lambda: asked[-1]())
@@ -129,6 +129,20 @@ def remove(policy: PolicyFile) -> None:
 
 for hand in (gate_reset.diary, gate_reset.latch, gate_reset.reset):
     app.command()(hand)
+
+
+def _entries(store: Store, *, begin: bool) -> SqliteStore:
+    """The diary's; a new one only on a gate's first start. Raises GateError."""
+    path = store.folder / FILE
+    if not begin and not path.is_file() and store.read() is not None:
+        # An empty diary knows of no latch.
+        raise GateError(
+            f"{store.folder} holds a state and no diary, so whether the gate was latched is not "
+            "known: put it back, or say with --begin that a new one is to start; what was used "
+            "stays used",
+            path=str(path),
+        )
+    return SqliteStore(path)
 
 
 def _latched(diary: Diary) -> Permit:

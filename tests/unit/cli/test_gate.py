@@ -16,6 +16,7 @@ from tidegate.bench.gate_rig import closed_world, until_open
 from tidegate.cli import gate_shown
 from tidegate.cli.main import app
 from tidegate.errors import ConfigError, GateError
+from tidegate.gate import needs
 from tidegate.gate.accounts import Account, State
 from tidegate.gate.policy import load, parse
 from tidegate.gate.state import Store
@@ -99,6 +100,18 @@ def test_a_grid_says_what_its_timing_leaves_open_and_charges_it(tmp_path: Path) 
     assert told["content_bits_per_second"] == 64 * 8 * 500
     assert told["timing_bits"] > 0
     assert (tmp_path / "state" / "ledger.sqlite").exists()
+
+
+def test_a_diary_that_was_lost_takes_no_latch_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(needs, "require", lambda: None)
+    path = _written(tmp_path)
+    Store(tmp_path / "state").write(State("p", "b", (Account("lifetime", 7, 1),)))
+    result = CliRunner().invoke(app, ["gate", "apply", str(path)])
+    assert isinstance(result.exception, GateError)
+    assert "no diary" in result.exception.message
+    assert not (tmp_path / "state" / "diary.sqlite").exists()
 
 
 def test_a_status_without_rules_or_state_is_closed_with_its_reason() -> None:
