@@ -109,7 +109,7 @@ def check(bundle: Path) -> Manifest:
                 raise GateError(f"{bundle.name}: {kept.name} is missing", file=kept.name)
             if _kept(kept.name, (bundle / kept.name).read_bytes()) != kept:
                 raise GateError(f"{bundle.name}: {kept.name} was changed", file=kept.name)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise GateError(f"{bundle} is no evidence bundle: {error}") from error
     if strays := sorted(names - {kept.name for kept in manifest.files}):
         raise GateError(f"{bundle.name}: {strays[0]} was added", file=strays[0])

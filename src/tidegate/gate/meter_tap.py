@@ -97,12 +97,14 @@ class TapMeter:
         try:
             return msgspec.json.decode(line, type=kind)
         except msgspec.ValidationError:
-            pass
-        except msgspec.DecodeError as error:
+            raise MeterError(f"the tap cannot say: {_said(line)}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise MeterError("the tap's answer is not JSON") from error
-        raise MeterError(f"the tap cannot say: {_said(line)}")
 
 
 def _said(line: bytes) -> str:
-    found = msgspec.json.decode(line)
+    try:
+        found = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "its answer is not JSON"
     return str(found.get("error", found)) if isinstance(found, dict) else str(found)

@@ -94,7 +94,7 @@ def serve(tap: Tap, questions: int, answers: int) -> None:
 def _answer(tap: Tap, line: bytes) -> bytes:
     try:
         return msgspec.json.encode(tap.read(msgspec.json.decode(line, type=Boundary)))
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         return msgspec.json.encode({"error": f"this is no boundary: {error}"})
     except TidegateError as error:
         return msgspec.json.encode({"error": error.message})
