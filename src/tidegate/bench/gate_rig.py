@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import select
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidegate.bench import gate_flood
+from tidegate.bench import gate_flood, gate_hold
 from tidegate.clock import SystemClock
 from tidegate.errors import GateError
 from tidegate.gate import host, nft, worlds
@@ -18,12 +19,15 @@ from tidegate.gate.controller import Gate
 from tidegate.gate.heartbeat import hold
 from tidegate.gate.policy import Policy, parse
 from tidegate.gate.state import Store
-from tidegate.gate.worlds import DOWN, GATE, INNER, OUT, OUTSIDE, UP, World, inside, world
+from tidegate.gate.worlds import DOWN, GATE, INNER, OUT, OUTSIDE, UP, World, world
 
 API, DNS, FORBIDDEN = 443, 53, 9_999
 """Ports: two that a class of the trials' policy allows, and one that none does."""
 
 PATIENCE_S = 60.0
+"""What a gate has to open, from when its controller runs."""
+STARTING_S = 600.0
+"""What Python may take to start a controller: that is the machine's, not the gate's."""
 
 Told = Callable[[int], None]
 """Hears how many rounds of a trial are done."""
@@ -177,36 +181,46 @@ def still_neighbours(made: World) -> None:
         made.run(role, ["ip", "neigh", "replace", *entry])
 
 
-def hold_forever(namespace: str, text: str, begin: bool) -> None:
-    """Apply a policy (as JSON) in a namespace and hold it, until this process is killed."""
-    chosen = Policy.model_validate_json(text)
-    clock = SystemClock()
-    gate = Gate(chosen, Store(chosen.state), clock)
+class Controller:
+    """A controller in a process of its own; made by `controller`."""
 
-    def keep() -> None:
-        gate.apply(begin=begin)
-        hold(gate, clock, threading.Event())
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._said = self._line(STARTING_S)
 
-    inside(Path(namespace), keep)
+    def kill(self) -> None:
+        """Kill it, with no time to say goodbye."""
+        self._process.kill()
+        self._process.wait()
+
+    def require(self) -> None:
+        """Raises GateError where it never began, or gave up, with what it said."""
+        if self._said == gate_hold.STARTED and self._process.poll() is None:
+            return
+        said = self._line(0) or f"nothing, and its status is {self._process.poll()}"
+        raise GateError(f"the controller gave up; it said: {said}")
+
+    def _line(self, patience_s: float) -> str:
+        out = self._process.stdout
+        if out is None or not select.select([out], [], [], patience_s)[0]:
+            return ""
+        return out.readline().decode(errors="replace").strip()
 
 
 @contextmanager
-def controller(made: World, chosen: Policy, *, begin: bool) -> Iterator[Callable[[], None]]:
-    """A controller in a process of its own; what is given kills it, with no time to say goodbye."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tidegate.gate.controller", "pyroute2"])
-    arguments = (str(made.path(GATE)), chosen.model_dump_json(), begin)
-    process = context.Process(target=hold_forever, args=arguments, daemon=True)
-    process.start()
+def controller(made: World, chosen: Policy, *, begin: bool) -> Iterator[Controller]:
+    """A controller that runs, though its gate need not be open yet; killed in the end.
 
-    def kill() -> None:
-        process.kill()
-        process.join()
-
+    Raises GateError where its program does not start.
+    """
+    how = gate_hold.BEGIN if begin else gate_hold.AGAIN
+    argv = [sys.executable, "-m", gate_hold.__name__, chosen.model_dump_json(), how]
+    keeping = Controller(made.popen(GATE, argv, pipe=True))
     try:
-        yield kill
+        keeping.require()
+        yield keeping
     finally:
-        kill()
+        keeping.kill()
 
 
 def until_open(made: World) -> None:

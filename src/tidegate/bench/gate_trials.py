@@ -20,6 +20,7 @@ from tidegate.bench.gate_rig import (
     DNS,
     FORBIDDEN,
     PATIENCE_S,
+    Controller,
     Told,
     closed_world,
     controller,
@@ -152,12 +153,12 @@ def stop_after_kill() -> float:
         closed_world(offload=False) as made,
         made.enter(OUTSIDE, _bound) as server,
         flood(made, DNS, size=100, pause=0.002),
-        controller(made, policy(Path(folder)), begin=True) as kill,
+        controller(made, policy(Path(folder)), begin=True) as keeping,
     ):
         server.settimeout(PATIENCE_S)
         server.recv(2000)
         threading.Event().wait(secrets.randbelow(300) / 1000)
-        kill()
+        keeping.kill()
         died = last = clock.monotonic()
         server.settimeout(2.0)
         while last - died < PATIENCE_S:
@@ -197,10 +198,10 @@ def kill_and_count(rounds: int, *, super_packets: str = "charge", told: Told = s
         before, worst, charged, now = crossed(made)[1], 0, 0, 0
         with flood(made, DNS, size=1000, pause=0.001):
             for done in range(rounds):
-                with controller(made, chosen, begin=done == 0) as kill:
-                    _until_more(made, before + now)
+                with controller(made, chosen, begin=done == 0) as keeping:
+                    until_more(made, before + now, keeping)
                     threading.Event().wait(secrets.randbelow(400) / 1000)
-                    kill()
+                    keeping.kill()
                 threading.Event().wait(chosen.lease_ms / 1000 + 0.1)
                 now = crossed(made)[1] - before
                 charged = _charged(store)
@@ -211,11 +212,18 @@ def kill_and_count(rounds: int, *, super_packets: str = "charge", told: Told = s
     return Killed(rounds, now, charged, max(0, worst))
 
 
-def _until_more(made: World, than: int) -> None:
-    clock = SystemClock()
+def until_more(made: World, than: int, keeping: Controller) -> None:
+    """Return once more bytes than that have crossed.
+
+    Raises GateError where the controller gave up, nobody sends, or the gate stays closed.
+    """
+    clock, tried = SystemClock(), sent(made)
     until = clock.monotonic() + PATIENCE_S
     while crossed(made)[1] <= than:
+        keeping.require()
         if clock.monotonic() > until:
+            if sent(made) == tried:
+                raise GateError("nothing was sent: whether the gate is open cannot be told")
             raise GateError("the gate did not open again after a kill")
         threading.Event().wait(0.01)
 
