@@ -185,7 +185,7 @@ class Gate:
         if now - self._inspected >= _INSPECTION:
             self._inspect()
             self._inspected = now
-        if reason := self._permit():
+        if (reason := self._permit()) is not None:
             self.shut()
             return Beat(open=False, reason=reason)
         passed_ms = int((now - self._beaten) * 1000)
@@ -218,9 +218,10 @@ class Gate:
             return
         begun = {name for name, used in anew if used == 0}
         numbered = _numbered(self.policy, state)
-        self._wire.set_used((n, 0) for n, account in numbered if account.object in begun)
         limits = {n: min(a.granted, self.policy.quota_of(a.name)) for n, a in numbered}
+        # First: whoever is killed in between leaves too little open, never an old limit unused.
         self._wire.set_limits(limits)
+        self._wire.set_used((n, 0) for n, account in numbered if account.object in begun)
 
     def _usage(self, quotas: tuple[Used, ...]) -> tuple[Used, ...]:
         """The larger of what nftables and the wire's program have charged."""

@@ -82,7 +82,7 @@ class Reader:
         if line.startswith(b"{"):
             try:
                 row = msgspec.json.decode(line)
-            except (msgspec.DecodeError, RecursionError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise LogLineError("the line is not JSON") from error
             if not isinstance(row, dict):
                 raise LogLineError("the line is not a JSON object")
@@ -136,7 +136,7 @@ def billed(line: bytes) -> Bill | None:
         tokens = _count(row["completion_tokens"])
         events = _count(row.get("events", 1))
         return Bill(_time(row["timestamp"]), (1.0, float(tokens), float(events)))
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LogLineError("the line is not JSON") from error
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise LogLineError(f"a field is missing or malformed ({type(error).__name__})") from error

@@ -89,7 +89,7 @@ def _safetensors(head: bytes) -> Header | None:
         return None
     try:
         table = msgspec.json.decode(text, type=dict[str, dict[str, Any]])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Header("safetensors", "header cut off")
     tensors = [entry for name, entry in table.items() if name != "__metadata__"]
     dtypes = Counter(str(entry.get("dtype")) for entry in tensors)

@@ -14,6 +14,8 @@ from typing import Final, NamedTuple
 from tidegate.scan.packets import Flow, Packet
 
 REPEATED: Final = "tcp-repeated"
+_MOST_SEGMENTS: Final = 1024
+"""Segments of one flow that may wait for a hole, however small they are."""
 _SPACE = 1 << 32
 _HALF = 1 << 31
 
@@ -67,19 +69,17 @@ class Streams:
             return ()
         ahead = _ahead(first, stream.expected)
         if ahead > 0:
-            self._hold(stream, first, packet.payload)
-            return self._skip(packet.flow, stream) if stream.held > self._most_held else ()
-        again: tuple[Piece, ...] = ()
-        if ahead < 0:
-            repeated = packet.flow._replace(kind=REPEATED)
-            again = self._take(repeated, self._stream(repeated), packet.payload[:-ahead])
+            again = self._hold(packet.flow, stream, first, packet.payload)
+            full = stream.held > self._most_held or len(stream.waiting) > _MOST_SEGMENTS
+            return again + (self._skip(packet.flow, stream) if full else ())
+        again = self._again(packet.flow, packet.payload[:-ahead]) if ahead < 0 else ()
         taken = self._take(packet.flow, stream, packet.payload[-ahead:])
         return again + taken + self._drain(packet.flow, stream)
 
     def close(self) -> tuple[Piece, ...]:
         """What still waits behind holes, hole by hole."""
         pieces: list[Piece] = []
-        for flow, stream in self._streams.items():
+        for flow, stream in tuple(self._streams.items()):
             while stream.waiting:
                 pieces += self._skip(flow, stream)
         return tuple(pieces)
@@ -93,12 +93,17 @@ class Streams:
         self._streams.move_to_end(flow)
         return stream
 
-    @staticmethod
-    def _hold(stream: _Stream, first: int, data: bytes) -> None:
+    def _again(self, flow: Flow, data: bytes) -> tuple[Piece, ...]:
+        """Bytes for places of the stream that had theirs."""
+        repeated = flow._replace(kind=REPEATED)
+        return self._take(repeated, self._stream(repeated), data) if data else ()
+
+    def _hold(self, flow: Flow, stream: _Stream, first: int, data: bytes) -> tuple[Piece, ...]:
         before = stream.waiting.get(first, b"")
         if len(data) > len(before):
             stream.waiting[first] = before + data[len(before) :]
             stream.held += len(data) - len(before)
+        return self._again(flow, data[: len(before)])
 
     def _skip(self, flow: Flow, stream: _Stream) -> tuple[Piece, ...]:
         expected = stream.expected or 0
@@ -117,6 +122,8 @@ class Streams:
                 break
             data = stream.waiting.pop(nearest)
             stream.held -= len(data)
+            if ahead < 0:
+                pieces += self._again(flow, data[:-ahead])
             pieces += self._take(flow, stream, data[-ahead:])
         return tuple(pieces)
 

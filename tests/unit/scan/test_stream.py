@@ -144,6 +144,12 @@ def test_a_safetensors_header_is_named() -> None:
     assert Kind.WEIGHTS in kinds
 
 
+@pytest.mark.parametrize("inside", [b'"\xff', b"[" * 20_000])
+def test_a_header_that_no_decoder_takes_is_no_error(inside: bytes) -> None:
+    header = b'{"w": {"dtype": ' + inside
+    scan(len(header).to_bytes(8, "little") + header)
+
+
 @given(st.binary(max_size=3000), st.sampled_from(sorted(PACKED)), st.integers(0, 2900))
 @settings(max_examples=60)
 def test_no_bytes_make_the_scanner_fail(data: bytes, layer: str, at: int) -> None:

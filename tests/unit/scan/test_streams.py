@@ -46,6 +46,25 @@ def test_a_retransmission_that_says_something_new_is_seen_saying_it() -> None:
     assert (fresh.flow, fresh.offset, fresh.data) == (_FLOW, 6, b"uff")
 
 
+def test_what_is_said_again_behind_a_hole_is_seen_too() -> None:
+    streams = Streams()
+    streams.feed(_segment(0, b"a"))
+    assert streams.feed(_segment(5, b"honest")) == ()
+    (again,) = streams.feed(_segment(5, b"weight"))
+    assert (again.flow.kind, again.data) == (REPEATED, b"weight")
+    assert streams.feed(_segment(9, b"stuff")) == ()
+    pieces = streams.close()
+    said = [(piece.flow.kind, piece.data) for piece in pieces]
+    assert said == [(TCP, b"honest"), (REPEATED, b"st"), (TCP, b"uff")]
+
+
+def test_many_small_segments_behind_a_hole_are_not_waited_for() -> None:
+    streams = Streams()
+    streams.feed(_segment(0, b"a"))
+    heard = [piece for n in range(3_000) for piece in streams.feed(_segment(10 + 2 * n, b"x"))]
+    assert len(heard) >= 1_900
+
+
 def test_a_hole_is_skipped_once_too_much_waits_behind_it_and_counted() -> None:
     streams = Streams(most_held=8)
     streams.feed(_segment(0, b"a"))
