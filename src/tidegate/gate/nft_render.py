@@ -237,7 +237,12 @@ def _families(chosen: TrafficClass) -> Iterator[tuple[str, list[str]]]:
 def _forward(policy: Policy) -> list[str]:
     inside, outside = policy.interfaces.inside, policy.interfaces.outside
     # By index, not by name: an interface made anew under an old name is another interface.
-    return [f'iif "{inside}" oif "{outside}" accept', f'iif "{outside}" oif "{inside}" accept']
+    return [
+        # A made-up sender is a message by itself, and hides its packets from the watch.
+        f'iif "{inside}" fib saddr . iif oif missing drop',
+        f'iif "{inside}" oif "{outside}" accept',
+        f'iif "{outside}" oif "{inside}" accept',
+    ]
 
 
 def _output(policy: Policy) -> list[str]:
