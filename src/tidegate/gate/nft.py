@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from tidegate.gate.nft_render import ALIVE, TABLE
 
 _LIBRARY = "libnftables.so.1"
 _JSON_OUTPUT = 1 << 4
+_LOOKS = 4
 _MOVING = {"quota", "counter", "metainfo"}
 
 
@@ -44,7 +46,18 @@ def load(text: str) -> None:
 
 
 def look() -> Kernel | None:
-    """What there is of a gate; None where neither table is there. Raises GateError."""
+    """What there is of a gate; None where neither table is there. Raises GateError.
+
+    A table may go between being listed and being read, where somebody loads rules meanwhile; then
+    it is looked again.
+    """
+    for _ in range(_LOOKS - 1):
+        with suppress(GateError):
+            return _look()
+    return _look()
+
+
+def _look() -> Kernel | None:
     tables = [value for kind, value in _listed("tables") if kind == "table" and _owned(kind, value)]
     if not tables:
         return None
