@@ -9,27 +9,18 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
 
+from tidegate.cli.default_command import default_to
 from tidegate.errors import ConfigError
 
 if TYPE_CHECKING:
     from tidegate.scan.stream import Settings
 
 DEFAULT = "content"
-
-
-class _Group(TyperGroup):
-    """`tidegate scan FILE` is `tidegate scan content FILE`."""
-
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
-            args = [DEFAULT, *args]
-        return super().parse_args(ctx, args)
-
+"""`tidegate scan FILE` is `tidegate scan content FILE`."""
 
 app = typer.Typer(
-    cls=_Group,
+    cls=default_to(DEFAULT),
     rich_markup_mode="markdown",
     no_args_is_help=True,
     help="Look for model weights: `tidegate scan FILE`, a capture (pcap, pcapng), or - for what is "

@@ -9,27 +9,18 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
 
+from tidegate.cli.default_command import default_to
 from tidegate.errors import ConfigError
 from tidegate.verify.replay_findings import Found
 from tidegate.verify.replay_model import Spec, parse
 from tidegate.verify.selection import By
 
 DEFAULT = "log"
-
-
-class _Group(TyperGroup):
-    """`tidegate verify LOG` is `tidegate verify log LOG`."""
-
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
-            args = [DEFAULT, *args]
-        return super().parse_args(ctx, args)
-
+"""`tidegate verify LOG` is `tidegate verify log LOG`."""
 
 app = typer.Typer(
-    cls=_Group,
+    cls=default_to(DEFAULT),
     rich_markup_mode="markdown",
     no_args_is_help=True,
     help="Re-execute what a running or stopped `tidegate serve` recorded, on the verifier's own "
