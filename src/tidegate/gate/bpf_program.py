@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tidegate.errors import GateError
+from tidegate.gate import bpf_kernel
 from tidegate.gate.bpf_assembler import (
     R0,
     R1,
@@ -53,11 +54,6 @@ ROWS: Final = len(PROTOCOLS) + CLASSES
 COUNTERS: Final = ("frames", "own_bytes", "kernel_bytes", "packets", "packet_bytes")
 """What a row of the map holds, each 64 bits: a super-packet is many frames and one packet."""
 
-# Offsets in `struct __sk_buff` (linux/bpf.h).
-_LEN, _MARK, _VLAN_PRESENT, _WIRE_LEN, _GSO_SIZE = 0, 8, 20, 160, 176
-_MAP_LOOKUP, _LOAD_BYTES = 1, 26
-_GO_ON = -1
-"""TC_ACT_UNSPEC: whatever other filters say."""
 
 # The stack, below r10.
 _BUFFER, _OWN, _ROW = -16, -24, -28
@@ -97,10 +93,10 @@ def _classify() -> list[Line]:
         move(R6, R1),
         move(R7, _ROW_OF["other"]),
         move(R8, 1),
-        load(4, R1, R6, _LEN),
+        load(4, R1, R6, bpf_kernel.LEN),
         store(8, R10, _OWN, R1),
         # A tag beside the data is of no class that may leave.
-        load(4, R1, R6, _VLAN_PRESENT),
+        load(4, R1, R6, bpf_kernel.VLAN_PRESENT),
         jump_if(R1, "!=", 0, "count"),
         *_read(_ETHER_TYPE),
         load(2, R1, R10, _BUFFER),
@@ -162,12 +158,12 @@ def _segments() -> list[Line]:
     """r8 = frames that a super-packet is cut into, and own bytes of all of them."""
     return [
         Label("udp"),
-        load(4, R1, R6, _GSO_SIZE),
+        load(4, R1, R6, bpf_kernel.GSO_SIZE),
         jump_if(R1, "==", 0, "count"),
         compute("add", R9, 8),
         jump("cut"),
         Label("tcp"),
-        load(4, R1, R6, _GSO_SIZE),
+        load(4, R1, R6, bpf_kernel.GSO_SIZE),
         jump_if(R1, "==", 0, "count"),
         # Headers: and 4 * the high four bits of TCP's thirteenth byte.
         move(R2, R9),
@@ -181,7 +177,7 @@ def _segments() -> list[Line]:
         load(8, R1, R10, _OWN),
         compute("sub", R1, R9),
         jump_if(R1, "signed<=", 0, "count"),
-        load(4, R2, R6, _GSO_SIZE),
+        load(4, R2, R6, bpf_kernel.GSO_SIZE),
         compute("add", R1, R2),
         compute("sub", R1, 1),
         compute("div", R1, R2),
@@ -202,12 +198,12 @@ def _count(map_descriptor: int, egress: bool) -> list[Line]:
     return [
         Label("count"),
         *_add_to_row(map_descriptor, egress),
-        load(4, R7, R6, _MARK),
+        load(4, R7, R6, bpf_kernel.MARK),
         compute("and", R7, CLASSES - 1),
         compute("add", R7, len(PROTOCOLS)),
         *_add_to_row(map_descriptor, egress),
         Label("pass"),
-        move(R0, _GO_ON),
+        move(R0, bpf_kernel.GO_ON),
         leave(),
     ]
 
@@ -218,16 +214,16 @@ def _add_to_row(map_descriptor: int, egress: bool) -> list[Line]:
         *load_map(R1, map_descriptor),
         move(R2, R10),
         compute("add", R2, _ROW),
-        call(_MAP_LOOKUP),
+        call(bpf_kernel.MAP_LOOKUP),
         jump_if(R0, "==", 0, "pass"),
         *_add(0, R8),
         load(8, R2, R10, _OWN),
         *_add(1, R2),
-        *([load(4, R2, R6, _WIRE_LEN)] if egress else []),
+        *([load(4, R2, R6, bpf_kernel.WIRE_LEN)] if egress else []),
         *_add(2, R2),
         move(R2, 1),
         *_add(3, R2),
-        load(4, R2, R6, _LEN),
+        load(4, R2, R6, bpf_kernel.LEN),
         *_add(4, R2),
     ]
 
@@ -256,6 +252,6 @@ def _read_rest(length: int) -> list[Line]:
         move(R3, R10),
         compute("add", R3, _BUFFER),
         move(R4, length),
-        call(_LOAD_BYTES),
+        call(bpf_kernel.LOAD_BYTES),
         jump_if(R0, "!=", 0, "count"),
     ]

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from tidegate.gate import bpf_syscall, meter_links
+from tidegate.gate import bpf_kernel, bpf_syscall, meter_links
 from tidegate.gate.bpf_assembler import (
     R0,
     R1,
@@ -42,10 +42,6 @@ ROWS: Final = 16
 
 _NAME = "tidegate_quota"
 _PRIORITY = 1
-_MARK, _WIRE_LEN = 8, 160
-"""Offsets in `struct __sk_buff` (linux/bpf.h)."""
-_MAP_LOOKUP = 1
-_GO_ON, _DROP = -1, 2
 _KEY, _USED = -4, -16
 """On the stack: a map's key; where the used bytes of the packet's class are."""
 _ATOMIC_64, _ADD, _ADD_AND_FETCH = 0xDB, 0x00, 0x01
@@ -109,8 +105,8 @@ def program(map_descriptor: int) -> bytes:
     """The program's bytes, for a `SharedArray` of 2 * `ROWS` that this process has open."""
     lines: list[Line] = [
         move(R6, R1),
-        load(4, R8, R6, _WIRE_LEN),
-        load(4, R9, R6, _MARK),
+        load(4, R8, R6, bpf_kernel.WIRE_LEN),
+        load(4, R9, R6, bpf_kernel.MARK),
         compute("and", R9, ROWS - 1),
         jump_if(R9, "==", 0, "drop"),
         compute("lsh", R9, 1),
@@ -118,7 +114,7 @@ def program(map_descriptor: int) -> bytes:
         store(8, R10, _USED, R7),
         move(R9, 0),
         *_charge(map_descriptor, R9, "lifetime"),
-        move(R0, _GO_ON),
+        move(R0, bpf_kernel.GO_ON),
         leave(),
         Label("over lifetime"),
         *_take_back(),
@@ -126,7 +122,7 @@ def program(map_descriptor: int) -> bytes:
         Label("over class"),
         *_take_back(),
         Label("drop"),
-        move(R0, _DROP),
+        move(R0, bpf_kernel.DROP),
         leave(),
     ]
     return assemble(lines)
@@ -165,6 +161,6 @@ def _looked_up(map_descriptor: int, row: Register, offset: int) -> list[Line]:
         *load_map(R1, map_descriptor),
         move(R2, R10),
         compute("add", R2, _KEY),
-        call(_MAP_LOOKUP),
+        call(bpf_kernel.MAP_LOOKUP),
         jump_if(R0, "==", 0, "drop"),
     ]
