@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from tidegate.disk import replace_whole
 from tidegate.errors import GateError
 from tidegate.gate.accounts import State
 from tidegate.gate.policy import Policy
@@ -106,22 +107,9 @@ class Store:
             raise GateError(f"another controller holds the gate of {self.folder}") from error
 
     def _replace(self, name: str, data: bytes) -> None:
-        path, fresh = self.folder / name, self.folder / f"{name}.new"
+        path = self.folder / name
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with fresh.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-            _sync(self.folder)
+            replace_whole(path, data)
         except OSError as error:
             raise GateError(f"cannot write {path}: {error.strerror}", path=str(path)) from error
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tidegate.disk import sync_folder
 from tidegate.errors import LedgerError
 from tidegate.ledger.errors import HeadMovedError
 from tidegate.ledger.state import EMPTY, Row, Tip
@@ -56,7 +57,7 @@ class SqliteStore:
         with self._failing_closed():
             # SQLite would create the file readable by everybody: the log names principals.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            _sync_directory(path.parent)
+            sync_folder(path.parent)
             self._db = sqlite3.connect(
                 path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
@@ -112,11 +113,3 @@ class SqliteStore:
             yield
         except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"The ledger's file cannot be used: {error}") from error
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tidegate.disk import sync_folder
 from tidegate.errors import IntegrityError, ModelError
 
 Progress = Callable[[str, int, int], None]
@@ -83,8 +84,4 @@ def publish(temporary: Path, final: Path) -> None:
         with path.open("rb") as handle:
             os.fsync(handle.fileno())
     temporary.replace(final)
-    folder = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(final.parent)

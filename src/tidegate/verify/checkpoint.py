@@ -8,11 +8,11 @@ the owner before anybody, since only he can sign.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidegate.disk import replace_whole
 from tidegate.errors import RecordError
 from tidegate.ledger.errors import CheckpointError
 from tidegate.ledger.note import MAX_NOTE_BYTES, Checkpoint, Verifier
@@ -108,17 +108,7 @@ class KeptFile:
 
     def write(self, kept: Kept) -> None:
         """Keep `kept` from now on. Raises RecordError where it may not be."""
-        fresh = self._path.with_name(self._path.name + ".new")
         try:
-            with fresh.open("wb") as file:
-                file.write(kept.note.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            replace_whole(self._path, kept.note.encode())
         except OSError as error:
             raise RecordError(f"The checkpoint in {self._path.name} cannot be kept.") from error
