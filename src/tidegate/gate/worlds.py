@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from tidegate.errors import GateError
 from tidegate.gate import needs
@@ -54,6 +54,15 @@ _EVERY_FRAME = "1,6 0 0 4294967295,"
 """Classic BPF `return -1`: takes frames too short for a u32 match, too."""
 _CLONE_NEWNET = 0x40000000
 _PATIENCE = 5.0
+
+
+class Crossed(NamedTuple):
+    """What crossed an interface, as the kernel counts it there."""
+
+    received: int
+    """Packets, as `sent`."""
+    received_bytes: int
+    sent: int
 
 
 @dataclass(slots=True)
@@ -105,6 +114,17 @@ class World:
         a thread's are under `/proc/thread-self/net`. Raises what `call` raises.
         """
         return inside(self.path(role), call)
+
+    def crossed(self, role: str, device: str) -> Crossed:
+        """What an interface in a namespace has counted so far."""
+
+        def read() -> Crossed:
+            rows = Path("/proc/thread-self/net/dev").read_text().splitlines()
+            row = next(row for row in rows if row.strip().startswith(f"{device}:"))
+            numbers = [int(number) for number in row.partition(":")[2].split()]
+            return Crossed(numbers[1], numbers[0], numbers[9])
+
+        return self.enter(role, read)
 
     def close(self) -> None:
         """Kill what was started and remove the namespaces, with all that hangs on them."""

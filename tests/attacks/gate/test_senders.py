@@ -54,15 +54,10 @@ def _arrived(made: World, source: str) -> int:
             for _ in range(_COUNT):
                 raw.sendto(datagram, (UP, kind, 0, 0, bytes.fromhex(gate.replace(":", ""))))
 
-    def received() -> int:
-        rows = Path("/proc/thread-self/net/dev").read_text().splitlines()
-        row = next(row for row in rows if row.strip().startswith(f"{DOWN}:"))
-        return int(row.partition(":")[2].split()[0])
-
-    before = made.enter(OUTSIDE, received)
+    before = made.crossed(OUTSIDE, DOWN).received_bytes
     made.enter(INNER, send)
     made.run(GATE, ["sleep", "0.3"])
-    return made.enter(OUTSIDE, received) - before
+    return made.crossed(OUTSIDE, DOWN).received_bytes - before
 
 
 @pytest.mark.parametrize(
