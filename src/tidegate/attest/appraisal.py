@@ -47,9 +47,10 @@ class Setting:
     """What an appraisal of any kind is made under.
 
     `now`: the hour, with its zone. `nonce`: what the host was asked to bind, be it a nonce or the
-    hash of a nonce and a key; None where nobody asked, so that freshness cannot be told. `roots`: SHA-256 of the subject public key info of
-    each trusted root. `crls`: certificate revocation lists as they were fetched, DER or PEM.
-    `revocation`: whether to ask after revocation at all; where not, the appraisal says so.
+    hash of a nonce and a key; None where nobody asked, so that freshness cannot be told. `roots`:
+    SHA-256 of the subject public key info of each trusted root. `crls`: revocation lists as they
+    were fetched, DER or PEM. `revocation`: whether to ask after revocation at all; where not, the
+    appraisal says so.
     """
 
     now: datetime
