@@ -18,7 +18,6 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from vector_files import lines
 
-from tidegate.ledger import Signer
 from tidegate.models.exact import format as exact_format
 from tidegate.models.exact.load import model_of
 from tidegate.models.exact.parameters import expected
@@ -41,6 +40,7 @@ from tidegate.prove.statement import Request, Statement, digests
 from tidegate.prove.tiers import Tier
 from tidegate.sampling.finish import Limits
 from tidegate.sampling.params import SamplingParams
+from tidegate.transparency.note import Signer
 
 VECTORS = Path(__file__).parents[1] / "spec" / "vectors"
 SECRET = hashlib.sha256(b"prove vectors").digest()

@@ -15,7 +15,6 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tiny_pair import ENDS, VOCABULARY, write_tokenizer
 
-from tidegate.ledger import Signer
 from tidegate.models import tokenizer
 from tidegate.models.exact import format as exact_format
 from tidegate.models.exact.format import Converted
@@ -36,6 +35,7 @@ from tidegate.prove.trace import Read
 from tidegate.prove.verdict import Verdict
 from tidegate.sampling.finish import Limits
 from tidegate.sampling.params import SamplingParams
+from tidegate.transparency.note import Signer
 
 SHAPE = Shape(
     family="llama",

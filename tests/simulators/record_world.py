@@ -9,11 +9,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tidegate.clock import ManualClock
 from tidegate.errors import RecordError
-from tidegate.ledger.note import Checkpoint, Signer
 from tidegate.record.entries import Begin, Does, End, Prefill, Reason, Stack, Tokens
 from tidegate.record.private import Clear, Private, Seal, binding, pack
 from tidegate.sampling.params import SamplingParams
 from tidegate.sampling.seed import SeedService, commitment, prompt_digest
+from tidegate.transparency.note import Checkpoint, Signer
 from tidegate.verify.record_findings import Finding, Kind, Summary
 from tidegate.verify.record_lines import EntryLine, NoteLine, parse_line
 from tidegate.verify.record_reader import Expected, Reader

@@ -19,7 +19,6 @@ from proof_world import SHAPE, write_folder
 
 from tidegate.bench.direct import DirectEngine
 from tidegate.clock import ManualClock, SystemClock
-from tidegate.ledger import Signer
 from tidegate.models import tokenizer
 from tidegate.models.exact import load as exact
 from tidegate.models.exact.model import ExactModel
@@ -33,6 +32,7 @@ from tidegate.sampling.seed import SeedService
 from tidegate.serve.inner.reasoning import ReasoningStore
 from tidegate.serve.jobs import Delta, Engine, Event, Finished, Job
 from tidegate.serve.outer.recorder import RecordedEngine
+from tidegate.transparency.note import Signer
 from tidegate.verify.record_commit import GroupCommit
 from tidegate.verify.record_reader import Expected, Reader
 from tidegate.verify.record_store import Source

@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from tidegate.ledger import Verifier
 from tidegate.prove import receipt
 from tidegate.prove.freivalds import Columns, combine, draw
 from tidegate.prove.statement import Statement, digests
+from tidegate.transparency.note import Verifier
 
 FILE = msgspec.json.decode((tool.VECTORS / "prove.json").read_bytes(), type=tool.ProveFile)
 

@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tidegate.bench import peak_memory
 from tidegate.bench.figures import Figure, at_most, report
-from tidegate.ledger import Signer
 from tidegate.models.cache import Progress, no_progress
 from tidegate.models.exact import format as exact_format
 from tidegate.models.exact.format import Converted
@@ -39,6 +38,7 @@ from tidegate.prove.trace import Layout, Read
 from tidegate.prove.verdict import Pass, UnverifiableError, Verdict
 from tidegate.sampling.finish import Limits
 from tidegate.sampling.params import SamplingParams
+from tidegate.transparency.note import Signer
 
 _PROMPT = 32
 

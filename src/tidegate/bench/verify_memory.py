@@ -22,7 +22,6 @@ from tidegate.bench.verify_answers import Job, generate
 from tidegate.bench.verify_work import Answer
 from tidegate.clock import ManualClock
 from tidegate.errors import RecordError
-from tidegate.ledger.note import Signer
 from tidegate.models import tokenizer
 from tidegate.models.cache import Progress
 from tidegate.models.exact import format as folders
@@ -39,6 +38,7 @@ from tidegate.sampling.params import SamplingParams
 from tidegate.sampling.seed import SeedService, sub_seed
 from tidegate.serve import jobs
 from tidegate.serve.outer.recorder import beginning
+from tidegate.transparency.note import Signer
 from tidegate.verify.record_lines import NoteLine, parse_line, pieces
 from tidegate.verify.record_store_files import FileSource, FileStore
 from tidegate.verify.record_writer import Writer

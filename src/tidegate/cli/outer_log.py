@@ -12,7 +12,6 @@ from tidegate.cli.ground import secret_bytes
 from tidegate.clock import SystemClock
 from tidegate.config import Models, Settings
 from tidegate.errors import ConfigError
-from tidegate.ledger.note import Signer
 from tidegate.models.exact.format import is_converted
 from tidegate.models.packages import pins
 from tidegate.models.port import Model
@@ -20,6 +19,7 @@ from tidegate.models.prepared import MANIFEST, content_hash, manifest_of, prepar
 from tidegate.models.tokenizer import FileTokenizer
 from tidegate.record.entries import Does, Stack
 from tidegate.record.private import Clear, Seal
+from tidegate.transparency.note import Signer
 from tidegate.units import Seconds
 from tidegate.verify.record_commit import GroupCommit
 from tidegate.verify.record_seal import SealTo

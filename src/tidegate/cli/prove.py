@@ -26,8 +26,8 @@ from tidegate.prove.verdict import (
 )
 
 if TYPE_CHECKING:
-    from tidegate.ledger import Verifier
     from tidegate.prove.statement import Statement
+    from tidegate.transparency.note import Verifier
 
 app = typer.Typer(
     rich_markup_mode="markdown",
@@ -264,7 +264,8 @@ def _statement(path: Path) -> Statement:
 
 
 def _trusted(path: Path) -> Verifier:
-    from tidegate.ledger import CheckpointError, Verifier
+    from tidegate.transparency.errors import CheckpointError
+    from tidegate.transparency.note import Verifier
 
     try:
         return Verifier.parse(path.read_text().strip())

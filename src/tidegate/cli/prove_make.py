@@ -12,7 +12,6 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tidegate.errors import ConfigError
-from tidegate.ledger import Signer, Verifier
 from tidegate.models import tokenizer
 from tidegate.models.cache import Progress
 from tidegate.models.exact.backends import default_threads
@@ -33,6 +32,7 @@ from tidegate.prove.verdict import Verdict
 from tidegate.sampling.finish import Limits
 from tidegate.sampling.params import SamplingParams
 from tidegate.sampling.seed import SEED_BYTES
+from tidegate.transparency.note import Signer, Verifier
 
 Summary = dict[str, str | int]
 

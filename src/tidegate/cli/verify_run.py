@@ -18,9 +18,9 @@ from tidegate.cli.ground import secret_bytes
 from tidegate.cli.progress import bars
 from tidegate.cli.verify_gate import listening
 from tidegate.errors import ConfigError
-from tidegate.ledger import CheckpointError, Verifier
-from tidegate.ledger.note import Checkpoint
 from tidegate.sampling.seed import SeedService
+from tidegate.transparency.errors import CheckpointError
+from tidegate.transparency.note import Checkpoint, Verifier
 from tidegate.verify.bounds import Tolerance
 from tidegate.verify.calibrate import NoiseProfile, Point, operating_point
 from tidegate.verify.record_reader import Expected, Reader

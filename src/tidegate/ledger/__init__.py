@@ -31,8 +31,7 @@ from tidegate.ledger.entries import (
     Reserve,
     TopUp,
 )
-from tidegate.ledger.errors import CheckpointError, HeadMovedError, InvalidEntryError
-from tidegate.ledger.note import Checkpoint, Signer, Verifier
+from tidegate.ledger.errors import HeadMovedError, InvalidEntryError
 from tidegate.ledger.profiles import profile
 from tidegate.ledger.split import apportion
 from tidegate.ledger.state import Reservation
@@ -50,8 +49,6 @@ __all__ = [
     "Budgets",
     "CannotVerify",
     "Charge",
-    "Checkpoint",
-    "CheckpointError",
     "Command",
     "Commit",
     "Extend",
@@ -66,13 +63,11 @@ __all__ = [
     "Reserve",
     "Rolling",
     "Scope",
-    "Signer",
     "Sound",
     "SqliteStore",
     "Store",
     "TopUp",
     "Verdict",
-    "Verifier",
     "apportion",
     "edge_between",
     "edge_scope",

@@ -21,10 +21,10 @@ from tidegate.ledger.entries import (
     plain,
 )
 from tidegate.ledger.errors import HeadMovedError
-from tidegate.ledger.note import Checkpoint, Signer
 from tidegate.ledger.state import Reservation, State, decide
 from tidegate.ledger.store import Store
 from tidegate.ledger.verify import Verdict, catch_up, verify
+from tidegate.transparency.note import Checkpoint, Signer
 from tidegate.units import Bits
 
 ATTEMPTS = 1_000

@@ -19,9 +19,3 @@ class InvalidEntryError(LedgerError):
     def __init__(self, message: str, *, entry: int) -> None:
         super().__init__(message, entry=entry)
         self.entry = entry
-
-
-class CheckpointError(LedgerError):
-    """A checkpoint or a key is malformed, or no trusted key signed the note."""
-
-    code = "ledger_checkpoint"

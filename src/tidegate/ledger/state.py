@@ -30,7 +30,7 @@ from tidegate.ledger.entries import (
     parse,
 )
 from tidegate.ledger.errors import InvalidEntryError
-from tidegate.ledger.tree import Frontier, frontier_root, grow, leaf_hash
+from tidegate.transparency.tree import Frontier, frontier_root, grow, leaf_hash
 from tidegate.units import Bits
 
 

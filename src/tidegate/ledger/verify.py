@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tidegate.errors import LedgerError
-from tidegate.ledger import tree
 from tidegate.ledger.budgets import Budgets
 from tidegate.ledger.entries import parse
 from tidegate.ledger.errors import InvalidEntryError
-from tidegate.ledger.note import Checkpoint
 from tidegate.ledger.state import Fold, Row, State
 from tidegate.ledger.store import Store
+from tidegate.transparency import tree
+from tidegate.transparency.note import Checkpoint
 
 PAGE = 1_000
 """Rows read at once: bounds memory while a long log is replayed."""

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tidegate.errors import EngineError, ModelError
-from tidegate.ledger import Verifier
 from tidegate.models.cache import Progress, no_progress
 from tidegate.models.exact.ops import Rows
 from tidegate.models.exact.parameters import parameters_of
@@ -44,6 +43,7 @@ from tidegate.prove.verdict import (
     UnverifiableError,
     Verdict,
 )
+from tidegate.transparency.note import Verifier
 
 _TIER = Tier.FREIVALDS
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from tidegate.errors import ConfigError
-from tidegate.ledger.note import MAX_NOTE_BYTES
 from tidegate.models.cache import publish
 from tidegate.prove.check import Proof
 from tidegate.prove.trace import Read
 from tidegate.prove.verdict import UnverifiableError
+from tidegate.transparency.note import MAX_NOTE_BYTES
 
 RECEIPT: Final = "receipt.txt"
 STATEMENT: Final = "statement.json"

@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 
 from tidegate.errors import ModelError
-from tidegate.ledger.tree import leaf_hash
 from tidegate.models import tokenizer
 from tidegate.models.cache import Progress, no_progress
 from tidegate.models.exact.format import CONFIG, FORMAT, Converted
@@ -30,6 +29,7 @@ from tidegate.prove.keyfile import HEADER, TOKENIZER, seal, unseal
 from tidegate.prove.merkle import Tree
 from tidegate.prove.receipt import Subject
 from tidegate.prove.verdict import UnverifiableError
+from tidegate.transparency.tree import leaf_hash
 
 MAGIC: Final = b"tidegate-freivalds-key/1\n"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tidegate.ledger.tree import EMPTY_ROOT, included, leaf_hash, node_hash
+from tidegate.transparency.tree import EMPTY_ROOT, included, leaf_hash, node_hash
 
 HASH_BYTES = 32
 

@@ -13,7 +13,6 @@ import safetensors
 import safetensors.numpy
 
 from tidegate.errors import EngineError, ModelError
-from tidegate.ledger import Verifier
 from tidegate.models.cache import Progress, no_progress
 from tidegate.models.exact.shape import HEAD, Shape
 from tidegate.models.exact.source import Source
@@ -49,6 +48,7 @@ from tidegate.prove.verdict import (
     UnverifiableError,
     Verdict,
 )
+from tidegate.transparency.note import Verifier
 
 MAGIC: Final = b"tidegate-project-key/1\n"
 _TIER: Final = Tier.PROJECT

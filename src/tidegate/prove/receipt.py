@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
-from tidegate.ledger import CheckpointError, Signer, Verifier
 from tidegate.prove.statement import FIELDS, Statement, digests
 from tidegate.prove.tiers import Tier
 from tidegate.prove.verdict import CannotVerify, Fail, FoundError, Pass, Place, Verdict
+from tidegate.transparency.errors import CheckpointError
+from tidegate.transparency.note import Signer, Verifier
 
 HEADER: Final = "tidegate-receipt/1"
 _DIGEST_BYTES: Final = 32

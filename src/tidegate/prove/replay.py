@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tidegate.errors import EngineError, ModelError
-from tidegate.ledger import Verifier
 from tidegate.models.cache import Progress, no_progress
 from tidegate.models.exact.ops import Linear, Rows
 from tidegate.models.exact.parameters import Parameters
@@ -34,6 +33,7 @@ from tidegate.prove.verdict import (
     UnverifiableError,
     Verdict,
 )
+from tidegate.transparency.note import Verifier
 
 _TIER = Tier.REPLAY
 

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate._native._kernels import ffi, lib
-from tidegate.ledger.tree import leaf_hash, root_of
 from tidegate.models.exact.shape import HEAD, Shape
 from tidegate.prove.merkle import HASH_BYTES
+from tidegate.transparency.tree import leaf_hash, root_of
 
 I32Array = NDArray[np.int32]
 

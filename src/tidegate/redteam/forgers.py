@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tidegate.clock import ManualClock
-from tidegate.ledger.note import Checkpoint, Signer
 from tidegate.redteam.lab import Honest, serve
 from tidegate.redteam.machines import MarkovModel
 from tidegate.redteam.outer import ORIGIN, Outer, named, stack_of
 from tidegate.redteam.results import Result
 from tidegate.sampling.params import SamplingParams
 from tidegate.sampling.seed import SeedService
+from tidegate.transparency.note import Checkpoint, Signer
 from tidegate.verify.checkpoint import Kept, advance, compare, open_note
 from tidegate.verify.record_findings import Finding, Kind
 from tidegate.verify.record_lines import NoteLine, parse_line, pieces

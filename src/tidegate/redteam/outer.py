@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tidegate.clock import ManualClock
 from tidegate.errors import RecordError
-from tidegate.ledger.note import Signer
 from tidegate.models.port import Model
 from tidegate.record.entries import Does, End, Reason, Stack, Tokens
 from tidegate.record.private import Clear
@@ -24,6 +23,7 @@ from tidegate.sampling.seed import SeedService, sub_seed
 from tidegate.serve import jobs
 from tidegate.serve.outer.attempts import Attempts
 from tidegate.serve.outer.recorder import beginning
+from tidegate.transparency.note import Signer
 from tidegate.verify.record_store_memory import MemoryStore
 from tidegate.verify.record_writer import Writer
 

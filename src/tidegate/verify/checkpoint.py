@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tidegate.disk import replace_whole
 from tidegate.errors import RecordError
-from tidegate.ledger.errors import CheckpointError
-from tidegate.ledger.note import MAX_NOTE_BYTES, Checkpoint, Verifier
-from tidegate.ledger.tree import consistent
+from tidegate.transparency.errors import CheckpointError
+from tidegate.transparency.note import MAX_NOTE_BYTES, Checkpoint, Verifier
+from tidegate.transparency.tree import consistent
 from tidegate.verify.record_findings import Finding, Kind
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from tidegate.errors import RecordError
-from tidegate.ledger.tree import EMPTY_ROOT, Frontier, frontier_root, grow, leaf_hash
+from tidegate.transparency.tree import EMPTY_ROOT, Frontier, frontier_root, grow, leaf_hash
 from tidegate.verify.record_lines import EntryLine, parse_line, pieces
 from tidegate.verify.record_store import Source
 

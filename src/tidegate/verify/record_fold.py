@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tidegate.ledger.entries import next_head
-from tidegate.ledger.tree import Frontier, frontier_root, grow, leaf_hash
 from tidegate.record.entries import Begin, End, Entry, Open, Prefill, Stack, Tokens
+from tidegate.transparency.tree import Frontier, frontier_root, grow, leaf_hash
 from tidegate.verify.record_findings import Kind
 from tidegate.verify.record_lines import GENESIS, Live, Mark
 

@@ -22,9 +22,9 @@ from typing import Final
 
 from tidegate.errors import RecordError
 from tidegate.ledger.entries import next_head
-from tidegate.ledger.errors import CheckpointError
-from tidegate.ledger.note import Checkpoint, Verifier
 from tidegate.record.entries import Begin, End, Entry, Gap, Open, Prefill, Stack, Tokens, parse
+from tidegate.transparency.errors import CheckpointError
+from tidegate.transparency.note import Checkpoint, Verifier
 from tidegate.verify.record_findings import Finding, Findings, Kind, Summary
 from tidegate.verify.record_fold import MAX_LIVE, Fold
 from tidegate.verify.record_lines import EntryLine, Mark, NoteLine, Piece, parse_line, pieces

@@ -7,8 +7,8 @@ from array import array
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tidegate.ledger.tree import leaf_hash
 from tidegate.record.entries import Begin, End, Prefill, Stack, Tokens
+from tidegate.transparency.tree import leaf_hash
 
 
 class Chunk(NamedTuple):

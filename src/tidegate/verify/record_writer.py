@@ -13,9 +13,9 @@ from typing import Final
 from tidegate.clock import Clock
 from tidegate.errors import RecordError
 from tidegate.ledger.entries import next_head
-from tidegate.ledger.errors import CheckpointError
-from tidegate.ledger.note import Checkpoint, Signer, Verifier
 from tidegate.record.entries import Does, End, Entry, Open, Reason, Stack, encode, parse
+from tidegate.transparency.errors import CheckpointError
+from tidegate.transparency.note import Checkpoint, Signer, Verifier
 from tidegate.verify.record_fold import Fold
 from tidegate.verify.record_lines import (
     EntryLine,

@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from proof_liars import Meddling, SwappedLayers, add, put, recommitted
 from proof_world import SECRET, SIGNER, UNTIED, Bundle, World, ask, write_folder
 
-from tidegate.ledger import Signer
 from tidegate.models.exact.ops import Linear
 from tidegate.models.exact.shape import HEAD, LAYER_OPS
 from tidegate.prove import keys, receipt
@@ -25,6 +24,7 @@ from tidegate.prove.statement import Request, Statement
 from tidegate.prove.tiers import Tier
 from tidegate.prove.trace import Layout
 from tidegate.prove.verdict import CannotVerify, Fail, Pass, Place
+from tidegate.transparency.note import Signer
 
 PLACES = [(30, layer, op) for layer in (0, 1) for op in LAYER_OPS] + [(30, 2, HEAD)]
 REQUEST = ask(prompt=25, tokens=12)

@@ -18,8 +18,8 @@ from record_world import (
     with_lines,
 )
 
-from tidegate.ledger.note import Checkpoint, Signer
 from tidegate.record.private import Private
+from tidegate.transparency.note import Checkpoint, Signer
 from tidegate.verify.checkpoint import Kept, advance, compare, open_note
 from tidegate.verify.checkpoint_proofs import consistency_runs, leaves_of, roots
 from tidegate.verify.record_findings import Finding, Kind

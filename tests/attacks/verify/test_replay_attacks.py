@@ -13,11 +13,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from replay_world import ORIGIN, SEEDS, SIGNER, InProcess, Served, job, run_of, world
 
-from tidegate.ledger import Signer
 from tidegate.record.entries import Begin
 from tidegate.record.private import Private, Seal, pack
 from tidegate.serve.jobs import Job
 from tidegate.serve.outer import recorder
+from tidegate.transparency.note import Signer
 from tidegate.verify.record_lines import EntryLine, NoteLine, parse_line
 from tidegate.verify.record_store_memory import MemoryStore
 from tidegate.verify.replay_run import Run

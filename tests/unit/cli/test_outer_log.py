@@ -12,7 +12,7 @@ from proof_world import write_folder
 from tidegate.cli.outer_log import open_log, record_signer, seal_of, stack_of
 from tidegate.config import Models, Record, Settings
 from tidegate.errors import ConfigError, RecordError
-from tidegate.ledger.note import Verifier
+from tidegate.transparency.note import Verifier
 from tidegate.verify.record_reader import Expected, Reader
 from tidegate.verify.record_seal import Opener
 from tidegate.verify.record_store_files import FileSource

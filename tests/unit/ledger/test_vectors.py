@@ -8,18 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tidegate.ledger import (
-    Budget,
-    Budgets,
-    CheckpointError,
-    InvalidEntryError,
-    Scope,
-    Verifier,
-    apportion,
-    tree,
-)
+from tidegate.ledger import Budget, Budgets, InvalidEntryError, Scope, apportion
 from tidegate.ledger.entries import encode, parse
 from tidegate.ledger.state import Fold, State
+from tidegate.transparency import tree
+from tidegate.transparency.errors import CheckpointError
+from tidegate.transparency.note import Verifier
 
 VECTORS = Path(__file__).parents[3] / "spec" / "vectors"
 BUDGETS = Budgets(name="vectors", total=Budget(), edges=(), principal=Budget())

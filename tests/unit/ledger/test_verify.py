@@ -15,14 +15,14 @@ from tidegate.ledger import (
     CannotVerify,
     Ledger,
     MemoryStore,
-    Signer,
     Sound,
-    tree,
     verify,
 )
 from tidegate.ledger.entries import GENESIS, next_head
 from tidegate.ledger.state import Row, Tip
 from tidegate.ledger.verify import leaf_hashes
+from tidegate.transparency import tree
+from tidegate.transparency.note import Signer
 
 EDGE = "inner→outside"
 BUDGETS = Budgets(

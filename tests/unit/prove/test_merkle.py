@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.ledger.tree import included, inclusion_proof, leaf_hash, root_of
 from tidegate.prove.merkle import Tree, path_length
+from tidegate.transparency.tree import included, inclusion_proof, leaf_hash, root_of
 
 
 @given(st.integers(0, 70), st.data())

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from record_world import KEY, ORIGIN, SIGNER, RecordWorld, notes_of
 
 from tidegate.errors import RecordError
-from tidegate.ledger import tree
-from tidegate.ledger.note import Checkpoint
+from tidegate.transparency import tree
+from tidegate.transparency.note import Checkpoint
 from tidegate.verify.checkpoint import Kept, KeptFile, advance, open_note
 from tidegate.verify.checkpoint_proofs import (
     consistency_runs,

@@ -12,9 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from record_world import with_lines
 
-from tidegate.ledger.note import Verifier
-from tidegate.ledger.tree import leaf_hash
 from tidegate.record.private import Private, binding_of, pack
+from tidegate.transparency.note import Verifier
+from tidegate.transparency.tree import leaf_hash
 from tidegate.verify.record_findings import Finding
 from tidegate.verify.record_fold import Fold
 from tidegate.verify.record_lines import EntryLine, Mark, parse_line

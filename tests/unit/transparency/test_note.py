@@ -5,7 +5,8 @@ import base64
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tidegate.ledger import Checkpoint, CheckpointError, Signer, Verifier
+from tidegate.transparency.errors import CheckpointError
+from tidegate.transparency.note import Checkpoint, Signer, Verifier
 
 NAME = "example.com/ledger"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from tidegate.ledger.errors import CheckpointError
+from tidegate.transparency.errors import CheckpointError
 
 MAX_NOTE_BYTES = 65_536
 """A checkpoint is under 300 bytes; the rest is room for witnesses' signatures, up to 5 kB each."""

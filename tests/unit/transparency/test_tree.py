@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tidegate.ledger import tree
+from tidegate.transparency import tree
 
 # The leaves and roots that Certificate Transparency's own implementations test against.
 LEAVES = [

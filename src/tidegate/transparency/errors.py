@@ -1,0 +1,17 @@
+"""What can go wrong with notes and logs."""
+
+from __future__ import annotations
+
+from tidegate.errors import TidegateError
+
+
+class LogError(TidegateError):
+    """The log cannot be read or written, or is not what an honest log is. Rely on nothing in it."""
+
+    code = "log_error"
+
+
+class CheckpointError(LogError):
+    """A checkpoint or a key is malformed, or no trusted key signed the note."""
+
+    code = "log_checkpoint"
