@@ -12,8 +12,9 @@ from typing import Any, Final
 import numpy as np
 
 from tidegate.bench.figures import Figure, at_least, at_most, report
-from tidegate.bench.scan_data import TUNED_ON, Model, Text
+from tidegate.bench.scan_data import TUNED_ON, Model
 from tidegate.bench.scan_formats import FORMATS, WRAPPINGS
+from tidegate.bench.scan_texts import Text
 from tidegate.models.cache import Progress
 from tidegate.scan import unwrap_text
 from tidegate.scan.calibration import WEIGHING, Calibration
@@ -44,7 +45,7 @@ def score_of(piece: bytes) -> float:
         decoded is None
         or decoded.layer == unwrap_text.DECIMAL
         or len(decoded.data) < LEAST_WINDOW
-        or not (loud or may_stand_for(decoded.layer, float(measures.cost_W[0])))
+        or not (loud or may_stand_for(decoded.layer, piece, float(measures.cost_W[0])))
     ):
         return plain
     return float(WEIGHING.score(measure(decoded.data, len(decoded.data)))[0])
@@ -164,7 +165,7 @@ def false_positives(
             tuned_rate,
             unit="share",
             n=tuned_windows,
-            how=f"the same where two rules were changed after earlier runs; {tuned_said}",
+            how=f"the same where rules were changed after earlier runs; {tuned_said}",
         ),
     }
 

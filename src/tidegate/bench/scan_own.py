@@ -10,8 +10,9 @@ from typing import Any, Final
 import numpy as np
 
 from tidegate.bench.figures import Figure, at_least, at_most, report
-from tidegate.bench.scan_data import Model, Text
+from tidegate.bench.scan_data import Model
 from tidegate.bench.scan_formats import FORMATS
+from tidegate.bench.scan_texts import Text
 from tidegate.models.cache import Progress
 from tidegate.scan.fingerprint import KEY_BYTES, Fingerprints, Matcher, Tensor
 from tidegate.scan.fingerprint_make import make, tensors_of

@@ -27,7 +27,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """
 
     threshold: float = 5.2
-    short_threshold: float = 5.4
+    short_threshold: float = 5.75
     false_positives: float = 0.0
     windows: int = 0
 

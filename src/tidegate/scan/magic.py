@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 _MOST_HEADER: Final = 100_000_000
 """The safetensors library refuses longer headers."""
+_GGUF_VERSIONS: Final = 99
+_GGUF_COUNT: Final = 1 << 24
+"""Versions and numbers of tensors or keys beyond what the format will have for long."""
 _GGML: Final = (b"lmgg", b"fmgg", b"tjgg", b"algg")
 _TORCH_LEGACY: Final = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 """A pickled magic number (torch/serialization.py), which every legacy file begins with."""
@@ -38,9 +41,7 @@ class Header(NamedTuple):
 def identify(head: bytes) -> Header | None:
     """The model format that `head` is the beginning of; None where it is of none known."""
     if head.startswith(b"GGUF") and len(head) >= 24:
-        version = int.from_bytes(head[4:8], "little")
-        count = int.from_bytes(head[8:16], "little")
-        return Header("GGUF", f"version {version}, {count} tensors")
+        return _gguf(head)
     if head[:4] in _GGML:
         return Header("GGML", "an ancestor of GGUF")
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
@@ -63,6 +64,18 @@ def find(data: bytes) -> Header | None:
             found = identify(data[begin:]) if begin >= 0 else None
             if found is not None:
                 return found
+    return None
+
+
+def _gguf(head: bytes) -> Header | None:
+    """Four letters are in much that is no model: the numbers after them have to make sense."""
+    orders: tuple[Literal["little", "big"], ...] = ("little", "big")
+    for order in orders:
+        version, tensors, keys = (
+            int.from_bytes(head[start:stop], order) for start, stop in ((4, 8), (8, 16), (16, 24))
+        )
+        if 0 < version <= _GGUF_VERSIONS and max(tensors, keys) <= _GGUF_COUNT:
+            return Header("GGUF", f"version {version}, {tensors} tensors")
     return None
 
 

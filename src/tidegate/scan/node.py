@@ -83,7 +83,8 @@ class Node:
 
     def feed(self, data: bytes, span: Span) -> None:
         """The stream goes on; `span` is where in the outermost stream `data` comes from."""
-        self._span = (self._span[0] if self._held.size else span[0], span[1])
+        began = self._span[0] if self._held.size else span[0]
+        self._span = (max(began, span[1] - _BLOCK), span[1])
         self._held.add(data)
         if self._held.size >= self._hold:
             self._process(final=False)
@@ -213,7 +214,7 @@ class Node:
         cost = float(seen.measures.cost_W[first:last].mean())
         if (
             decoded is not None
-            and (loud or self._may_stand_for(decoded.layer, cost))
+            and (loud or self._may_stand_for(decoded.layer, seen.data[begin:stop], cost))
             and self._deeper(span, decoded.layer)
         ):
             node = self._encoding(decoded.layer, going_on)
@@ -224,9 +225,9 @@ class Node:
             self._header(seen.data[start:stop], span)
             self._judge.judge(seen, first, last, span)
 
-    def _may_stand_for(self, layer: str, cost: float) -> bool:
+    def _may_stand_for(self, layer: str, text: bytes, cost: float) -> bool:
         checksums = layer == unwrap_text.HEX and self.digests
-        return not checksums and may_stand_for(layer, cost)
+        return not checksums and may_stand_for(layer, text, cost)
 
     def _goes_on_at(self) -> int:
         return self._encoded.end if self._encoded else -1

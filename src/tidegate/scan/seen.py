@@ -18,6 +18,13 @@ Flags = np.ndarray[Any, np.dtype[np.bool_]]
 _DULL_GAIN, _DULL_COST = 0.06, 2.8
 """Text that gains as little and costs as much is asked whether it stands for something else."""
 _DULL_BASE64: Final = 4.9
+_EVEN_DIGITS: Final = 3.25
+"""Bits a digit of numbers that are as good as random; log2 10 is 3.32."""
+_FEWEST_LETTERS: Final = 0.05
+"""Share of a to f in what is taken for hex: 0.375 where bytes are even, 0.2 in bfloat16 weights."""
+
+
+_LETTERS: Final = b"abcdefABCDEF"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +93,16 @@ def is_dull(measures: Measures) -> Flags:
     return np.asarray((measures.gain_W < _DULL_GAIN) & (measures.cost_W > _DULL_COST))
 
 
-def may_stand_for(layer: str, cost: float) -> bool:
-    """Whether dull text is worth decoding: harmless text is of each alphabet now and then."""
+def may_stand_for(layer: str, text: bytes, cost: float) -> bool:
+    """Whether dull text is worth decoding: harmless text is of each alphabet now and then.
+
+    Codes and numbers in a row are hex without letters, but some digits are commoner than others.
+    """
     if layer == unwrap_text.BASE64:
         return cost > _DULL_BASE64
+    if layer == unwrap_text.HEX and cost < _EVEN_DIGITS:
+        letters = len(text) - len(text.translate(None, _LETTERS))
+        return letters >= _FEWEST_LETTERS * len(text)
     return layer in (unwrap_text.HEX, unwrap_text.DECIMAL)
 
 

@@ -38,7 +38,7 @@ class Sighting:
 
     Args:
         offset: where it begins in the stream as fed, in bytes; exact where nothing was unwrapped,
-            else the block of at most 256 KiB that its bytes came from.
+            else the block of at most 256 KiB that its bytes, or the last of them, came from.
         length: how far it reaches there.
         kind: what it is taken for.
         detector: what found it: `fingerprint`, `header`, `tensor-statistics`, `lz-gain`, `limits`.

@@ -9,6 +9,7 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import scan_bytes
@@ -88,6 +89,44 @@ def test_checksums_in_a_manifest_are_harmless() -> None:
         for n in range(800)
     ]
     assert scan(json.dumps(rows).encode()) == ()
+
+
+def test_short_codes_of_digits_are_harmless() -> None:
+    values = scan_bytes.random(60_000)
+    codes = [{"region": f"{value % 17 + value % 5:02d}"} for value in values]
+    assert scan(json.dumps(codes).encode()) == ()
+
+
+def test_weights_as_long_numbers_are_seen() -> None:
+    packed = gzip.compress(WEIGHTS)
+    number = "".join(str(int.from_bytes(packed[at : at + 1024])) for at in range(0, 16_384, 1024))
+    assert {s.layers for s in scan(number.encode())} == {("hex",)}
+
+
+def test_hex_of_two_digits_a_value_is_put_together_and_placed_where_it_was_complete() -> None:
+    filler = scan_bytes.prose(1000).decode()
+    rows = [{"note": filler, "v": WEIGHTS[at : at + 96].hex()} for at in range(0, 48_000, 96)]
+    text = json.dumps(rows).encode()
+    seen = [s for s in scan(text) if s.layers == ("json v", "hex")]
+    assert seen
+    assert all(s.length <= 1 << 18 and s.offset + s.length <= len(text) for s in seen)
+
+
+def test_the_letters_of_a_format_in_encoded_bytes_are_no_header() -> None:
+    letters = base64.b64encode(
+        b"fonts&" + base64.b64decode("GGUF") + scan_bytes.random(60)
+    ).decode()
+    assert "GGUF" in letters
+    style = f".icon {{ src: url(data:font/woff2;base64,{letters}) }}\n"
+    assert all(s.kind is not Kind.MODEL_FILE for s in scan(style.encode() * 200))
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_a_gguf_header_is_named_in_either_byte_order(order: Literal["little", "big"]) -> None:
+    numbers = ((3, 4), (291, 8), (24, 8))
+    head = b"GGUF" + b"".join(number.to_bytes(size, order) for number, size in numbers)
+    (seen,) = (s for s in scan(head + bytes(8192)) if s.kind is Kind.MODEL_FILE)
+    assert "version 3, 291 tensors" in seen.explanation
 
 
 def test_what_is_encrypted_is_called_opaque_not_weights() -> None:
