@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 
-def replace_whole(path: Path, data: bytes) -> None:
+def replace_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Make `data` what `path` holds: after a crash it is that or what was there. Raises OSError."""
     fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
+    # Made anew: one that a crash left, or somebody else put there, keeps its mode and its readers.
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -15,6 +15,7 @@ from tidegate.cli import (
     bench_exact,
     bench_gate,
     bench_scan,
+    bench_vault,
     bench_verify,
     exact,
     gate,
@@ -29,6 +30,7 @@ from tidegate.cli import (
     review,
     scan,
     serve,
+    vault,
     verify,
 )
 from tidegate.cli.demo import demo
@@ -48,6 +50,7 @@ app.add_typer(review.app, name="review")
 bench.app.command()(bench_exact.exact)
 bench.app.command()(bench_gate.gate)
 bench.app.command()(bench_scan.scan)
+bench.app.command()(bench_vault.vault)
 bench.app.command()(bench_verify.verify)
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
@@ -60,6 +63,7 @@ gate.app.add_typer(gate_flow.app, name="flow")
 app.add_typer(gate.app, name="gate")
 app.add_typer(prove.app, name="prove")
 app.add_typer(scan.app, name="scan")
+app.add_typer(vault.app, name="vault")
 app.add_typer(verify.app, name="verify")
 app.add_typer(redteam.app, name="redteam")
 
