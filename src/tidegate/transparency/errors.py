@@ -11,6 +11,18 @@ class LogError(TidegateError):
     code = "log_error"
 
 
+class MovedError(LogError):
+    """Another writer was first: read on, decide again. Nothing was written."""
+
+    code = "log_moved"
+
+
+class EntryError(LogError):
+    """Something cannot be an entry of the log, or an entry of it is malformed."""
+
+    code = "log_entry"
+
+
 class CheckpointError(LogError):
     """A checkpoint or a key is malformed, or no trusted key signed the note."""
 

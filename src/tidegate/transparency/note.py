@@ -57,6 +57,18 @@ class Checkpoint:
         return cls(lines[0], int(lines[1]), root)
 
 
+def note_text(note: str) -> str:
+    """What a note says, whoever signed it: trust it only from one's own store.
+
+    Raises:
+        CheckpointError: not a note.
+    """
+    body, blank, _ = note.rpartition("\n\n")
+    if not blank:
+        raise CheckpointError("A note ends in a blank line and signature lines.")
+    return body + "\n"
+
+
 class Signer:
     """An Ed25519 key with the name it signs under, which is also the log's origin.
 

@@ -34,6 +34,20 @@ def grow(frontier: Frontier, size: int, leaf: bytes) -> Frontier:
     return (*roots, leaf)
 
 
+def completed(frontier: Frontier, size: int, leaf: bytes) -> tuple[bytes, ...]:
+    """The roots of the perfect subtrees that leaf number `size` completes, from itself up.
+
+    `frontier` is that of the `size` leaves before it.
+    """
+    made = [leaf]
+    for root in reversed(frontier):
+        if not size & 1:
+            break
+        made.append(node_hash(root, made[-1]))
+        size >>= 1
+    return tuple(made)
+
+
 def frontier_root(frontier: Frontier) -> bytes:
     """The root of the tree that `frontier` makes up."""
     if not frontier:

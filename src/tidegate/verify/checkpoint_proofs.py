@@ -1,71 +1,18 @@
 """Proofs over a tree too large to hold: one pass over the leaves, logarithmically many hashes.
 
-Every hash of an inclusion or consistency proof is the root of a run of leaves, and the runs do not
-overlap (RFC 6962 section 2.1). So the runs are worked out first, and one pass computes them all.
+Which runs of leaves a proof needs the roots of, `transparency.runs` works out from sizes alone; the
+runs do not overlap, so one pass computes them all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from tidegate.errors import RecordError
+from tidegate.transparency.runs import Run
 from tidegate.transparency.tree import EMPTY_ROOT, Frontier, frontier_root, grow, leaf_hash
 from tidegate.verify.record_lines import EntryLine, parse_line, pieces
 from tidegate.verify.record_store import Source
-
-
-class Run(NamedTuple):
-    """Leaves `low` to `high - 1`: a subtree."""
-
-    low: int
-    high: int
-
-
-def inclusion_runs(index: int, size: int) -> tuple[Run, ...]:
-    """The runs whose roots prove leaf `index` of `size`, from the leaf up.
-
-    Raises:
-        IndexError: no such leaf.
-    """
-    if not 0 <= index < size:
-        raise IndexError(f"leaf {index} of {size}")
-    runs: list[Run] = []
-    low, high = 0, size
-    while high - low > 1:
-        middle = low + _split(high - low)
-        if index < middle:
-            runs.append(Run(middle, high))
-            high = middle
-        else:
-            runs.append(Run(low, middle))
-            low = middle
-    return tuple(reversed(runs))
-
-
-def consistency_runs(old_size: int, size: int) -> tuple[Run, ...]:
-    """The runs whose roots prove that `size` leaves extend the first `old_size` of them.
-
-    Raises:
-        IndexError: the old tree is larger than the new one.
-    """
-    if not 0 <= old_size <= size:
-        raise IndexError(f"size {old_size} of {size}")
-    if old_size in (0, size):
-        return ()
-    runs: list[Run] = []
-    low, high = 0, size
-    while old_size != high:
-        middle = low + _split(high - low)
-        if old_size <= middle:
-            runs.append(Run(middle, high))
-            high = middle
-        else:
-            runs.append(Run(low, middle))
-            low = middle
-    if low:
-        runs.append(Run(low, high))
-    return tuple(reversed(runs))
 
 
 def roots(leaves: Iterable[bytes], runs: Iterable[Run]) -> tuple[bytes, ...]:
@@ -110,7 +57,3 @@ def leaves_of(source: Source) -> Iterator[bytes]:
                 line = parse_line(piece.data)
                 if isinstance(line, EntryLine):
                     yield leaf_hash(line.raw)
-
-
-def _split(size: int) -> int:
-    return 1 << ((size - 1).bit_length() - 1)

@@ -20,8 +20,9 @@ from record_world import (
 
 from tidegate.record.private import Private
 from tidegate.transparency.note import Checkpoint, Signer
+from tidegate.transparency.runs import consistency_runs
 from tidegate.verify.checkpoint import Kept, advance, compare, open_note
-from tidegate.verify.checkpoint_proofs import consistency_runs, leaves_of, roots
+from tidegate.verify.checkpoint_proofs import leaves_of, roots
 from tidegate.verify.record_findings import Finding, Kind
 from tidegate.verify.record_fold import MAX_LIVE
 from tidegate.verify.record_lines import note_line

@@ -13,14 +13,9 @@ from record_world import KEY, ORIGIN, SIGNER, RecordWorld, notes_of
 from tidegate.errors import RecordError
 from tidegate.transparency import tree
 from tidegate.transparency.note import Checkpoint
+from tidegate.transparency.runs import consistency_runs, inclusion_runs
 from tidegate.verify.checkpoint import Kept, KeptFile, advance, open_note
-from tidegate.verify.checkpoint_proofs import (
-    consistency_runs,
-    inclusion_runs,
-    leaves_of,
-    root_at,
-    roots,
-)
+from tidegate.verify.checkpoint_proofs import leaves_of, root_at, roots
 from tidegate.verify.record_store_memory import MemoryStore
 
 
