@@ -36,9 +36,10 @@ from tidegate.ledger.profiles import profile
 from tidegate.ledger.split import apportion
 from tidegate.ledger.state import Reservation
 from tidegate.ledger.store import Store
-from tidegate.ledger.store_memory import Fault, MemoryStore
+from tidegate.ledger.store_memory import MemoryStore
 from tidegate.ledger.store_sqlite import SqliteStore
 from tidegate.ledger.verify import Broken, CannotVerify, Sound, Verdict, verify
+from tidegate.transparency.store_memory import Fault
 
 __all__ = [
     "CLOSE_BITS",

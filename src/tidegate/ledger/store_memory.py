@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from enum import Enum
 
 from tidegate.errors import LedgerError
 from tidegate.ledger.errors import HeadMovedError
 from tidegate.ledger.state import EMPTY, Row, Tip
-
-
-class Fault(Enum):
-    """The two ways in which a write can fail, as its caller sees them: not at all apart."""
-
-    NOT_PERSISTED = "failed and not persisted"
-    PERSISTED = "failed but persisted"
+from tidegate.transparency.store_memory import Fault
 
 
 class MemoryStore:
