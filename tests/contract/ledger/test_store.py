@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import count
 from pathlib import Path
 
+import pg8000.dbapi
 import pytest
+from postgres_server import Server, server
 
 from tidegate.clock import ManualClock
+from tidegate.errors import ConfigError, LedgerError
 from tidegate.ledger import (
     TOTAL,
     Budget,
@@ -21,16 +26,28 @@ from tidegate.ledger import (
     Store,
 )
 from tidegate.ledger.state import EMPTY, Row, Tip
+from tidegate.ledger.store_postgres import PostgresStore
 
 ROWS = tuple(Row(b"entry %d" % n, bytes([n]) * 32) for n in range(5))
 EDGE = "inner→outside"
 
 Reopen = Callable[[], Store]
+_TABLES = count()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Server]:
+    with server() as running:
+        yield running
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Reopen:
     """Opens the same log again, as another writer or after a restart would."""
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres").url
+        table = f"log_{next(_TABLES)}"
+        return lambda: PostgresStore(url, table)
     if request.param == "memory":
         store = MemoryStore()
         return lambda: store
@@ -110,3 +127,35 @@ def test_ledgers_in_many_threads_never_overspend_together(reopen: Reopen) -> Non
     balances = {ledger.balance(TOTAL) for ledger in ledgers}
     assert {(b.spent, b.reserved, b.left) for b in balances} == {(200, 0, 0)}
     assert isinstance(ledgers[0].verify(), Sound)
+
+
+def test_what_a_postgres_server_committed_survives_its_crash(postgres: Server) -> None:
+    store = PostgresStore(postgres.url, "crashed")
+    store.append(EMPTY, ROWS[:3])
+    postgres.kill()
+    with pytest.raises(LedgerError):
+        store.append(Tip(3, ROWS[2].head), ROWS[3:])
+    postgres.start()
+    assert store.tip() == Tip(3, ROWS[2].head)
+    store.append(store.tip(), ROWS[3:])
+    assert tuple(PostgresStore(postgres.url, "crashed").read(0, 9)) == ROWS
+
+
+def test_a_postgres_table_takes_no_change_of_what_was_written(postgres: Server) -> None:
+    PostgresStore(postgres.url, "final").append(EMPTY, ROWS)
+    with closing(_connected(postgres)) as other:
+        for change in ("DELETE FROM final", "UPDATE final SET n = n + 9", "TRUNCATE final"):
+            with pytest.raises(pg8000.dbapi.Error, match="append-only"):
+                other.cursor().execute(change)
+            other.rollback()
+
+
+@pytest.mark.parametrize("url", ["", "sqlite:///x", "postgresql://host/db"])
+def test_a_url_that_is_not_postgres_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError):
+        PostgresStore(url)
+
+
+def _connected(postgres: Server) -> pg8000.dbapi.Connection:
+    socket = str(postgres.folder / ".s.PGSQL.5432")
+    return pg8000.dbapi.connect(user="tidegate", database="postgres", unix_sock=socket)
