@@ -95,7 +95,8 @@ int tg_sha256_able(void) {
 
 void tg_sha256_rows(const uint8_t *data, int64_t size, int64_t rows, uint8_t *out,
                     int64_t out_stride) {
-#pragma omp parallel for if (rows * size > 65536)
+/* One pair of rows is one thread's work: callers with threads of their own hand in pairs. */
+#pragma omp parallel for if (rows > TG_LANES && rows * size > 65536)
     for (int64_t row = 0; row < rows; row += TG_LANES) {
         uint32_t state[TG_LANES][8];
         uint8_t tail[TG_LANES][128];
