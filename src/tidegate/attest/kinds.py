@@ -1,0 +1,111 @@
+"""The kinds of evidence, and which of them a file is. Pure.
+
+A host's evidence comes as one file of a kind and companions: certificates, and what else the maker
+publishes. Each kind says how its file is recognised and how it is appraised; a new kind is one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tidegate.attest import roots
+from tidegate.attest.appraisal import Appraisal, Setting
+from tidegate.attest.azure import appraise_azure, parse_azure
+from tidegate.attest.certificates import parse_certificates
+from tidegate.attest.sections import Section, azure_policy, snp_policy, tpm_policy
+from tidegate.attest.snp import appraise_snp, parse_snp
+from tidegate.attest.snp_report import SIZE, VERSIONS
+from tidegate.attest.tpm import appraise_tpm
+from tidegate.attest.tpm_evidence import FORMAT, parse_tpm
+
+
+@dataclass(frozen=True, slots=True)
+class Companions:
+    """What came along with a file of evidence: certificates (PEM or DER), and other files."""
+
+    certificates: tuple[bytes, ...] = ()
+    others: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind. `section`: its part of a policy file. `roots`: which are trusted unless a policy
+    names others. `appraise` raises `EvidenceError` or, for the policy, `ConfigError`.
+    """
+
+    name: str
+    title: str
+    section: str
+    roots: frozenset[bytes]
+    recognise: Callable[[bytes], bool]
+    appraise: Callable[[bytes, Companions, Section, Setting], Appraisal]
+
+
+def is_snp(data: bytes) -> bool:
+    """A report as it is: its size and a version that is known."""
+    return len(data) == SIZE and int.from_bytes(data[:4], "little") in VERSIONS
+
+
+def is_azure(data: bytes) -> bool:
+    return data.lstrip()[:1] == b"{" and b'"hcl_report"' in data
+
+
+def is_tpm(data: bytes) -> bool:
+    """Our own format, or Trustee's for TPMs, which names itself nowhere."""
+    named = FORMAT.encode() in data or (b'"tpm_quote"' in data and b'"ak_public"' in data)
+    return data.lstrip()[:1] == b"{" and named and not is_azure(data)
+
+
+def _snp(data: bytes, along: Companions, section: Section, setting: Setting) -> Appraisal:
+    return appraise_snp(parse_snp(data, along.certificates), snp_policy(section), setting)
+
+
+def _azure(data: bytes, along: Companions, section: Section, setting: Setting) -> Appraisal:
+    return appraise_azure(parse_azure(data, along.certificates), azure_policy(section), setting)
+
+
+def _tpm(data: bytes, along: Companions, section: Section, setting: Setting) -> Appraisal:
+    evidence = parse_tpm(data)
+    pool = tuple(one for file in along.certificates for one in parse_certificates(file))
+    return appraise_tpm(
+        replace(evidence, pool=(*evidence.pool, *pool)), tpm_policy(section), setting
+    )
+
+
+KINDS: Final = (
+    Kind(
+        name="snp",
+        title="AMD SEV-SNP report",
+        section="snp",
+        roots=roots.AMD,
+        recognise=is_snp,
+        appraise=_snp,
+    ),
+    Kind(
+        name="azure-snp-vtpm",
+        title="Azure confidential VM: SEV-SNP and virtual TPM",
+        section="azure",
+        roots=roots.AMD,
+        recognise=is_azure,
+        appraise=_azure,
+    ),
+    Kind(
+        name="tpm",
+        title="TPM 2.0 quote",
+        section="tpm",
+        roots=frozenset(),
+        recognise=is_tpm,
+        appraise=_tpm,
+    ),
+)
+
+
+def kind_of(data: bytes) -> Kind | None:
+    """Which kind of evidence a file is, or None for a companion."""
+    return next((kind for kind in KINDS if kind.recognise(data)), None)
+
+
+def kind_named(name: str) -> Kind | None:
+    return next((kind for kind in KINDS if kind.name == name), None)
