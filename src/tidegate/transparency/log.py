@@ -18,6 +18,9 @@ from tidegate.transparency.runs import Node, Run, consistency_runs, inclusion_ru
 from tidegate.transparency.store import EMPTY, Row, Store
 from tidegate.transparency.tree import completed, frontier_root, leaf_hash
 
+_HEAD = "checkpoint"
+_WITNESS = "witness "
+
 PAGE = 1_000
 """Entries read at once: bounds memory while a long log is read."""
 
@@ -50,7 +53,7 @@ class Log:
         self._tip = EMPTY
         self._root = frontier_root(())
         self._refresh()
-        note = store.kept()
+        note = self.kept()
         if note is not None:
             self._check_kept(Checkpoint.parse(note_text(note)))
 
@@ -180,7 +183,7 @@ class Log:
 
         Nothing else may be handed out as the log's checkpoint.
         """
-        return self._store.kept()
+        return self._store.kept(_HEAD)
 
     def keep(self, note: str) -> None:
         """Keep a checkpoint of this log, or one with more cosignatures, unless a later one is kept.
@@ -188,14 +191,25 @@ class Log:
         Raises:
             LogError: its root is not that of this log at its size; or the store failed.
         """
+        self._keep(_HEAD, note)
+
+    def witnessed(self, witness: str) -> str | None:
+        """The last checkpoint that the witness of this name cosigned. Raises LogError."""
+        return self._store.kept(_WITNESS + witness)
+
+    def keep_witnessed(self, witness: str, note: str) -> None:
+        """Keep what that witness cosigned, unless it is of a smaller tree. Raises as `keep`."""
+        self._keep(_WITNESS + witness, note)
+
+    def _keep(self, name: str, note: str) -> None:
         fresh = Checkpoint.parse(note_text(note))
         self._check_kept(fresh)
         for _ in range(ATTEMPTS):
-            kept = self._store.kept()
+            kept = self._store.kept(name)
             if kept is not None and Checkpoint.parse(note_text(kept)).size > fresh.size:
                 return
             try:
-                self._store.keep(kept, note)
+                self._store.keep(name, kept, note)
             except MovedError:
                 continue
             return

@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -23,7 +24,7 @@ MAX_NOTE_BYTES = 65_536
 
 _ED25519 = b"\x01"
 _DASH = "\u2014 "
-_KEY_NAME = re.compile(r"[^\s+\x00-\x1f]+")
+KEY_NAME = re.compile(r"[^\s+\x00-\x1f]+")
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 
@@ -37,7 +38,7 @@ class Checkpoint:
 
     def text(self) -> str:
         """The note's text: three lines."""
-        return f"{self.origin}\n{self.size}\n{_b64(self.root)}\n"
+        return f"{self.origin}\n{self.size}\n{b64(self.root)}\n"
 
     @classmethod
     def parse(cls, text: str) -> Checkpoint:
@@ -51,22 +52,50 @@ class Checkpoint:
             raise CheckpointError("A checkpoint has at least three lines, none of them empty.")
         if not _SIZE.fullmatch(lines[1]):
             raise CheckpointError("The tree size of a checkpoint is a decimal number.")
-        root = _unb64(lines[2])
+        root = unb64(lines[2])
         if len(root) != 32:
             raise CheckpointError("The root of a checkpoint is 32 bytes.")
         return cls(lines[0], int(lines[1]), root)
 
 
-def note_text(note: str) -> str:
-    """What a note says, whoever signed it: trust it only from one's own store.
+class SignedNote(NamedTuple):
+    """A note taken apart: whole lines of text, and (key name, key id and signature) a line."""
+
+    text: str
+    signatures: tuple[tuple[str, bytes], ...]
+
+
+def take_apart(note: str) -> SignedNote:
+    """The parts of `note`; says nothing about who signed it.
 
     Raises:
-        CheckpointError: not a note.
+        CheckpointError: malformed, or too large.
     """
-    body, blank, _ = note.rpartition("\n\n")
-    if not blank:
+    if len(note.encode()) > MAX_NOTE_BYTES:
+        raise CheckpointError("The note is too large.")
+    if any(character < " " and character != "\n" for character in note):
+        raise CheckpointError("A note holds no control characters.")
+    body, blank, signatures = note.rpartition("\n\n")
+    if not blank or not signatures.endswith("\n"):
         raise CheckpointError("A note ends in a blank line and signature lines.")
-    return body + "\n"
+    return SignedNote(body + "\n", signature_lines(signatures))
+
+
+def signature_lines(lines: str) -> tuple[tuple[str, bytes], ...]:
+    """Signature lines, as a note ends in and as witnesses answer. Raises CheckpointError."""
+    if not lines.endswith("\n"):
+        raise CheckpointError("A signature line ends in a newline.")
+    return tuple(map(_signature_line, lines[:-1].split("\n")))
+
+
+def signature_line(name: str, signature: bytes) -> str:
+    """One signature line, with its newline; `signature` begins with the key id."""
+    return f"{_DASH}{name} {b64(signature)}\n"
+
+
+def note_text(note: str) -> str:
+    """What a note says, whoever signed it: for notes that are one's own. Raises CheckpointError."""
+    return take_apart(note).text
 
 
 class Signer:
@@ -106,7 +135,7 @@ class Signer:
             CheckpointError: the text could not be read back from the note.
         """
         signature = self.verifier.key_id + self._key.sign(text.encode())
-        note = f"{text}\n{_DASH}{self.name} {_b64(signature)}\n"
+        note = f"{text}\n{signature_line(self.name, signature)}"
         if self.verifier.open_text(note) != text:
             raise CheckpointError("Only whole lines can be signed.")
         return note
@@ -120,7 +149,7 @@ class Verifier:
     public_key: bytes
 
     def __post_init__(self) -> None:
-        if not _KEY_NAME.fullmatch(self.name) or len(self.public_key) != 32:
+        if not KEY_NAME.fullmatch(self.name) or len(self.public_key) != 32:
             raise CheckpointError("A key has a name without spaces or plus signs, and 32 bytes.")
 
     @property
@@ -131,7 +160,7 @@ class Verifier:
 
     def encode(self) -> str:
         """`name+hex(key id)+base64(0x01 || public key)`, to put in a configuration file."""
-        return f"{self.name}+{self.key_id.hex()}+{_b64(_ED25519 + self.public_key)}"
+        return f"{self.name}+{self.key_id.hex()}+{b64(_ED25519 + self.public_key)}"
 
     @classmethod
     def parse(cls, encoded: str) -> Verifier:
@@ -142,7 +171,7 @@ class Verifier:
         """
         name, _, rest = encoded.partition("+")
         key_id, _, key = rest.partition("+")
-        raw = _unb64(key)
+        raw = unb64(key)
         if raw[:1] != _ED25519:
             raise CheckpointError("Only Ed25519 keys (type 0x01) are supported.")
         verifier = cls(name, raw[1:])
@@ -156,17 +185,9 @@ class Verifier:
         Raises:
             CheckpointError: malformed, too large, not signed by this key, or wrongly signed.
         """
-        if len(note.encode()) > MAX_NOTE_BYTES:
-            raise CheckpointError("The note is too large.")
-        if any(character < " " and character != "\n" for character in note):
-            raise CheckpointError("A note holds no control characters.")
-        body, blank, signatures = note.rpartition("\n\n")
-        if not blank or not signatures.endswith("\n"):
-            raise CheckpointError("A note ends in a blank line and signature lines.")
-        text = body + "\n"
+        text, signatures = take_apart(note)
         mine = False
-        for line in signatures[:-1].split("\n"):
-            name, signature = _signature_line(line)
+        for name, signature in signatures:
             if (name, signature[:4]) == (self.name, self.key_id):
                 self._check(text, signature[4:])
                 mine = True
@@ -194,23 +215,25 @@ class Verifier:
 
 def _signature_line(line: str) -> tuple[str, bytes]:
     name, space, encoded = line.removeprefix(_DASH).partition(" ")
-    if not line.startswith(_DASH) or not space or not _KEY_NAME.fullmatch(name):
+    if not line.startswith(_DASH) or not space or not KEY_NAME.fullmatch(name):
         raise CheckpointError("A signature line is a dash, a key name and a signature.")
-    signature = _unb64(encoded)
+    signature = unb64(encoded)
     if len(signature) < 5:
         raise CheckpointError("A signature is longer than its key id.")
     return name, signature
 
 
-def _b64(raw: bytes) -> str:
+def b64(raw: bytes) -> str:
+    """Base64 (RFC 4648, section 4)."""
     return base64.b64encode(raw).decode()
 
 
-def _unb64(encoded: str) -> bytes:
+def unb64(encoded: str) -> bytes:
+    """Canonical base64 back to bytes. Raises CheckpointError."""
     try:
         raw = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
         raise CheckpointError("This is not base64.") from error
-    if _b64(raw) != encoded:
+    if b64(raw) != encoded:
         raise CheckpointError("This is not canonical base64.")
     return raw

@@ -46,7 +46,7 @@ EMPTY = Tip(0, bytes(32))
 
 
 class Store(Protocol):
-    """An append-only sequence of rows, and one note."""
+    """An append-only sequence of rows, and notes by name."""
 
     def tip(self) -> Tip:
         """Where what is stored ends; `EMPTY` if nothing is. Raises LogError."""
@@ -81,11 +81,11 @@ class Store(Protocol):
         """
         ...
 
-    def kept(self) -> str | None:
-        """The note that was kept last. Raises LogError."""
+    def kept(self, name: str) -> str | None:
+        """The note that was kept last under this name. Raises LogError."""
         ...
 
-    def keep(self, expected: str | None, note: str) -> None:
+    def keep(self, name: str, expected: str | None, note: str) -> None:
         """Keep `note` in place of `expected`.
 
         Raises:

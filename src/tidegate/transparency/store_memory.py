@@ -28,7 +28,7 @@ class MemoryStore:
         self._writes = 0
         self._rows: list[Row] = []
         self._ids: dict[str, int] = {}
-        self._note: str | None = None
+        self._notes: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def tip(self) -> Tip:
@@ -62,17 +62,17 @@ class MemoryStore:
                     self._rows.append(row)
             self._fail(fault)
 
-    def kept(self) -> str | None:
+    def kept(self, name: str) -> str | None:
         with self._lock:
-            return self._note
+            return self._notes.get(name)
 
-    def keep(self, expected: str | None, note: str) -> None:
+    def keep(self, name: str, expected: str | None, note: str) -> None:
         with self._lock:
-            if self._note != expected:
+            if self._notes.get(name) != expected:
                 raise MovedError("Another writer kept a checkpoint first.")
             fault = self._broken()
             if fault is not Fault.NOT_PERSISTED:
-                self._note = note
+                self._notes[name] = note
             self._fail(fault)
 
     def _tip(self) -> Tip:

@@ -35,10 +35,7 @@ CREATE TABLE IF NOT EXISTS entries (
     id TEXT UNIQUE,
     hashes BLOB NOT NULL CHECK (length(hashes) > 0 AND length(hashes) % 32 = 0)
 ) STRICT;
-CREATE TABLE IF NOT EXISTS checkpoint (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    note TEXT NOT NULL
-) STRICT;
+CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, note TEXT NOT NULL) STRICT;
 CREATE TRIGGER IF NOT EXISTS entries_are_final BEFORE UPDATE ON entries
 BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
 CREATE TRIGGER IF NOT EXISTS entries_are_kept BEFORE DELETE ON entries
@@ -123,15 +120,15 @@ class SqliteStore:
             except sqlite3.IntegrityError as error:
                 raise MovedError("An entry with this id is in the log.") from error
 
-    def kept(self) -> str | None:
+    def kept(self, name: str) -> str | None:
         with self._lock, self._failing_closed():
-            return self._kept()
+            return self._kept(name)
 
-    def keep(self, expected: str | None, note: str) -> None:
+    def keep(self, name: str, expected: str | None, note: str) -> None:
         with self._writing():
-            if self._kept() != expected:
+            if self._kept(name) != expected:
                 raise MovedError("Another writer kept a checkpoint first.")
-            self._db.execute("INSERT OR REPLACE INTO checkpoint VALUES (1, ?)", (note,))
+            self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, note))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -149,8 +146,8 @@ class SqliteStore:
         last = self._db.execute("SELECT n, hashes FROM entries ORDER BY n DESC LIMIT 1").fetchone()
         return EMPTY if last is None else Tip(last[0] + 1, last[1][:32])
 
-    def _kept(self) -> str | None:
-        row = self._db.execute("SELECT note FROM checkpoint").fetchone()
+    def _kept(self, name: str) -> str | None:
+        row = self._db.execute("SELECT note FROM notes WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
     @contextmanager

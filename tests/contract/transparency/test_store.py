@@ -38,7 +38,7 @@ def tip_of(rows: tuple[Row, ...]) -> Tip:
 def test_a_new_store_is_empty(reopen: Reopen) -> None:
     assert reopen().tip() == EMPTY
     assert reopen().read(0, 10) == ()
-    assert reopen().kept() is None
+    assert reopen().kept("a") is None
     assert reopen().find("id 0") is None
 
 
@@ -94,14 +94,15 @@ def test_any_number_of_rows_have_no_id(reopen: Reopen) -> None:
 
 
 def test_a_note_replaces_only_the_one_it_was_made_for(reopen: Reopen) -> None:
-    reopen().keep(None, "one")
+    reopen().keep("a", None, "one")
     with pytest.raises(MovedError):
-        reopen().keep(None, "two")
+        reopen().keep("a", None, "two")
     with pytest.raises(MovedError):
-        reopen().keep("zero", "two")
-    assert reopen().kept() == "one"
-    reopen().keep("one", "two")
-    assert reopen().kept() == "two"
+        reopen().keep("a", "zero", "two")
+    assert reopen().kept("a") == "one"
+    reopen().keep("a", "one", "two")
+    assert reopen().kept("a") == "two"
+    assert reopen().kept("b") is None
 
 
 def test_of_many_appends_on_one_tip_one_wins(reopen: Reopen) -> None:

@@ -102,13 +102,13 @@ def test_a_log_that_is_not_the_signed_one_does_not_open() -> None:
     signed, other = MemoryStore(), MemoryStore()
     note = log_of(3, signed).sign(SIGNER)
     log_of(2, other)
-    other.keep(None, note)
+    other.keep("checkpoint", None, note)
     with pytest.raises(LogError, match="rolled back"):
         Log(other, ManualClock())
     third = MemoryStore()
     Log(third, ManualClock(99)).append(Kind.GRANT, {"n": 7})
     log_of(4, third)
-    third.keep(None, note)
+    third.keep("checkpoint", None, note)
     with pytest.raises(LogError, match="rewritten"):
         Log(third, ManualClock())
 
