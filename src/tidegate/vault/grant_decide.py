@@ -220,8 +220,12 @@ def _judge(draft: _Draft, judge: commands.Judge) -> None:
 
 def _lease(draft: _Draft, policy: Policy, command: commands.Release | commands.Renew) -> None:
     before = draft.state.grants[command.grant]
-    ends = before.ends if before.ends is not None else draft.time
-    until = min(ends, draft.time + 1000 * policy.lease_s)
+    bounds = [draft.time + 1000 * policy.lease_s]
+    if before.ends is not None:
+        bounds.append(before.ends)
+    if (relied_on := command.evidence.appraisal.until) is not None:
+        bounds.append(int(1000 * relied_on.timestamp()))
+    until = max(draft.time, min(bounds))
     seen = _seen(command.evidence)
     if isinstance(command, commands.Renew):
         draft.write(entries.Renewed(command.grant, command.by, seen, until))
