@@ -25,10 +25,11 @@ from tidegate.attest.dcap_checks import (
 )
 from tidegate.attest.dcap_collateral import Collateral, utc
 from tidegate.attest.dcap_levels import Level
-from tidegate.attest.dcap_pck import Platform, parse_platform, pck_chain
+from tidegate.attest.dcap_pck import Platform, parse_platform
 from tidegate.attest.dcap_quote import CERTIFICATION, INTEL_QE, PCK_CHAIN, Quote, TdReport
 from tidegate.attest.errors import EvidenceError
 from tidegate.attest.outcome import Fail
+from tidegate.attest.pem import strict_chain
 from tidegate.attest.references import check_references
 
 _NO_COLLATERAL: Final = "no collateral was handed in"
@@ -87,7 +88,7 @@ def _check_pck(
         sheet.unknown("PCK certificate chains to a trusted root", f"the quote holds only {held}")
         return None
     try:
-        leaf, *others = pck_chain(quote.certification)
+        leaf, *others = strict_chain(quote.certification, "PCK certificate")
     except EvidenceError as error:
         sheet.add("PCK certificate chains to a trusted root", Fail(error.message))
         return None

@@ -5,11 +5,10 @@ After Intel's "SGX PCK Certificate and Certificate Revocation List Profile", sec
 
 from __future__ import annotations
 
-import binascii
 from dataclasses import dataclass
 from typing import Final
 
-from tidegate.attest.certificates import Certificate, parse_certificates
+from tidegate.attest.certificates import Certificate
 from tidegate.attest.der import INTEGER, OCTET_STRING, SEQUENCE, Der, Element
 from tidegate.attest.errors import EvidenceError
 
@@ -36,25 +35,6 @@ class Platform:
     pce_id: bytes
     components: tuple[int, ...]
     pce_svn: int
-
-
-def pck_chain(pem: bytes) -> tuple[Certificate, ...]:
-    """The certificates of a quote, the PCK certificate first.
-
-    Nothing but these certificates may be there, in the one encoding that Intel uses (RFC 7468 with
-    lines of 64, and at most one zero at the end), so that no byte of it says nothing.
-    """
-    text = pem.removesuffix(b"\0").removesuffix(b"\n")
-    found = parse_certificates(text)
-    if text != b"\n".join(_pem(certificate.der) for certificate in found):
-        raise EvidenceError(_KIND, "certification", "is not written as Intel writes it")
-    return found
-
-
-def _pem(der: bytes) -> bytes:
-    body = binascii.b2a_base64(der, newline=False)
-    lines = [body[at : at + 64] for at in range(0, len(body), 64)]
-    return b"\n".join([b"-----BEGIN CERTIFICATE-----", *lines, b"-----END CERTIFICATE-----"])
 
 
 def parse_platform(certificate: Certificate) -> Platform:
