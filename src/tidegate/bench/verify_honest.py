@@ -275,12 +275,13 @@ def _shares(name: str, profile: NoiseProfile, point: Point, length: float) -> di
         length_bits=0.0,
         vocab_size=profile.vocab_size,
     )
-    whole = bounds[False]
+    whole = bounds[True]
     how = (
         f"upper ends at 95% on {profile.tokens} held-out tokens at {point_told}; bits a token: "
         f"value {whole.value_bits:.3g}, flagged {whole.flagged_bits:.3g}, position "
-        f"{whole.position_bits:.3g}, length {whole.length_bits:.3g}, as if nobody checked where "
-        f"answers of {length:.0f} tokens end; {1 / whole.share:.0f} times slower than unchecked"
+        f"{whole.position_bits:.3g}, length {whole.length_bits:.3g}, where answers of "
+        f"{length:.0f} tokens end re-executed as well; {1 / whole.share:.0f} times slower than "
+        "unchecked"
     )
     limited = name != BF16
     return {
@@ -295,11 +296,11 @@ def _shares(name: str, profile: NoiseProfile, point: Point, length: float) -> di
             how=f"{how}; published at this rate of false positives, position not counted: "
             f"{MOST_LEAK:g} (arXiv 2511.02620, a model of 30B)",
         ),
-        f"{name}.leak_share_ends_checked": report(
-            bounds[True].share,
+        f"{name}.leak_share_ends_unchecked": report(
+            bounds[False].share,
             unit="of log2 V",
             n=profile.tokens,
-            how="the same where end tokens and finish reasons are re-executed",
+            how="the same as if nobody checked where answers end, as with what a client cancels",
         ),
         f"{name}.leak_share_value": report(
             value.share,

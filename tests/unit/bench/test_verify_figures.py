@@ -80,8 +80,8 @@ def test_honest_pairs_match_and_too_small_a_sample_claims_nothing(
     assert not {"exact.leak_share", "fp32.leak_share"} & found.keys()
     assert found["exact.false_positive_rate"].holds is False
     value = found["bf16.leak_share_value"].value
-    checked = found["bf16.leak_share_ends_checked"].value
-    assert 0 < value < checked < found["bf16.leak_share"].value
+    unchecked = found["bf16.leak_share_ends_unchecked"].value
+    assert 0 < value < found["bf16.leak_share"].value < unchecked
     assert "bf16.frontier.0.03" in found
 
 
