@@ -322,11 +322,13 @@ def test_a_clock_that_is_set_stops_every_decision(world: World, jump: float) -> 
 
 
 def test_small_steps_back_and_forth_do_not_add_up_unseen(world: World) -> None:
+    for _ in range(2):
+        world.clock.jump(-2)
+        world.clock.advance(1)
+        world.ask()
+    world.clock.jump(-2)
     with pytest.raises(ClockMovedError):
-        for _ in range(5):
-            world.clock.jump(-2)
-            world.clock.advance(1)
-            world.ask()
+        world.ask()
 
 
 def test_a_clock_set_back_while_the_broker_is_down_decides_nothing(world: World) -> None:
