@@ -42,16 +42,16 @@ class _Tcb(Struct):
 class _Snp(Struct):
     measurements: list[Hex] = []
     least_tcb: dict[Product, _Tcb] = {}
-    allowed: list[str] = ["smt"]
-    demanded: list[str] = []
-    platform: list[str] = []
-    vmpls: list[Annotated[int, msgspec.Meta(ge=0, le=3)]] = [0]
+    allowed: tuple[str, ...] = ("smt",)
+    demanded: tuple[str, ...] = ()
+    platform: tuple[str, ...] = ()
+    vmpls: tuple[Annotated[int, msgspec.Meta(ge=0, le=3)], ...] = (0,)
     least_guest_svn: int = 0
     chips: list[Hex] | None = None
     host_data: Hex | None = None
     id_keys: list[Hex] | None = None
     author_keys: list[Hex] | None = None
-    signers: list[Literal["vcek", "vlek"]] = ["vcek"]
+    signers: tuple[Literal["vcek", "vlek"], ...] = ("vcek",)
     clouds: list[str] | None = None
 
 
@@ -150,7 +150,7 @@ def _snp(found: _Snp, name: str) -> SnpPolicy:
     )
 
 
-def _known(section: str, word: str, names: list[str], known: frozenset[str]) -> None:
+def _known(section: str, word: str, names: tuple[str, ...], known: frozenset[str]) -> None:
     unknown = sorted(set(names) - known)
     if unknown:
         raise ConfigError(
