@@ -27,3 +27,9 @@ class CheckpointError(LogError):
     """A checkpoint or a key is malformed, or no trusted key signed the note."""
 
     code = "log_checkpoint"
+
+
+class WitnessError(LogError):
+    """A witness cannot go on: its state cannot be read, was rolled back, or its clock went back."""
+
+    code = "log_witness"

@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -221,6 +222,20 @@ def _signature_line(line: str) -> tuple[str, bytes]:
     if len(signature) < 5:
         raise CheckpointError("A signature is longer than its key id.")
     return name, signature
+
+
+def opened_by(keys: Sequence[Verifier], note: str) -> Checkpoint:
+    """The checkpoint in a note that at least one of a log's keys signed, and none wrongly.
+
+    Raises:
+        CheckpointError: malformed, not signed by any of them, wrongly signed, or of another log.
+    """
+    named = {(name, signature[:4]) for name, signature in take_apart(note).signatures}
+    signers = [key for key in keys if (key.name, key.key_id) in named]
+    if not signers:
+        raise CheckpointError("The checkpoint is not signed by a trusted key.")
+    opened = [key.open(note) for key in signers]
+    return opened[0]
 
 
 def b64(raw: bytes) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tidegate.transparency.cosign import Cosignature, WitnessKey
 from tidegate.transparency.errors import CheckpointError, LogError
-from tidegate.transparency.note import Checkpoint, Verifier
+from tidegate.transparency.note import Checkpoint, Verifier, opened_by
 
 MAX_POLICY_BYTES = 1 << 20
 NONE = "none"
@@ -95,7 +95,7 @@ class Policy:
         logs = [log for log in self.logs if log.key.name == origin]
         if not logs:
             raise CheckpointError("The checkpoint is of a log that the policy does not name.")
-        checkpoint = _opened_by_one(logs, note)
+        checkpoint = opened_by([log.key for log in logs], note)
         found = {witness.name: witness.key.find(note) for witness in self.witnesses}
         names = [name for name, one in found.items() if one is not None]
         cosignatures = tuple(one for one in found.values() if one is not None)
@@ -197,13 +197,3 @@ class _Reader:
         if key in self._keys:
             raise PolicyError("one key stands under two names.")
         self._keys.add(key)
-
-
-def _opened_by_one(logs: list[TrustedLog], note: str) -> Checkpoint:
-    refusal = CheckpointError("no key")
-    for log in logs:
-        try:
-            return log.key.open(note)
-        except CheckpointError as error:
-            refusal = error
-    raise refusal
