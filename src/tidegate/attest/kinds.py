@@ -14,7 +14,19 @@ from tidegate.attest import roots
 from tidegate.attest.appraisal import Appraisal, Setting
 from tidegate.attest.azure import appraise_azure, parse_azure
 from tidegate.attest.certificates import parse_certificates
+from tidegate.attest.errors import EvidenceError
+from tidegate.attest.files_dcap import appraise_quote, tee_of
+from tidegate.attest.files_nvidia import (
+    appraise_devices,
+    appraise_host_file,
+    is_eat,
+    is_host,
+    is_nvidia,
+)
+from tidegate.attest.nvidia_eat import appraise_eat, parse_eat
 from tidegate.attest.sections import Section, azure_policy, snp_policy, tpm_policy
+from tidegate.attest.sections_dcap import sgx_policy, tdx_policy
+from tidegate.attest.sections_nvidia import host_policy, nvidia_policy
 from tidegate.attest.snp import appraise_snp, parse_snp
 from tidegate.attest.snp_report import SIZE, VERSIONS
 from tidegate.attest.tpm import appraise_tpm
@@ -74,6 +86,48 @@ def _tpm(data: bytes, along: Companions, section: Section, setting: Setting) -> 
     )
 
 
+def is_tdx(data: bytes) -> bool:
+    return tee_of(data) == "tdx"
+
+
+def is_sgx(data: bytes) -> bool:
+    return tee_of(data) == "sgx"
+
+
+def _tdx(data: bytes, along: Companions, section: Section, setting: Setting) -> Appraisal:
+    return appraise_quote(data, along.others, tdx_policy(section), setting)
+
+
+def _sgx(data: bytes, along: Companions, section: Section, setting: Setting) -> Appraisal:
+    return appraise_quote(data, along.others, sgx_policy(section), setting)
+
+
+def _nvidia(data: bytes, along: Companions, section: Section, setting: Setting) -> Appraisal:
+    return appraise_devices(data, along.certificates, along.others, nvidia_policy(section), setting)
+
+
+def _eat(data: bytes, along: Companions, section: Section, setting: Setting) -> Appraisal:
+    del along, section
+    return appraise_eat(parse_eat(data), setting)
+
+
+def _host(data: bytes, along: Companions, section: Section, setting: Setting) -> Appraisal:
+    found = host_policy(section)
+
+    def cpu_of(cpu: bytes) -> Callable[[Setting], Appraisal]:
+        kind = kind_of(cpu)
+        if kind is None or kind.name not in CPUS:
+            raise EvidenceError("host", "cpu", f"is none of {', '.join(sorted(CPUS))}")
+        return lambda asked: kind.appraise(
+            cpu, along, found.cpu, replace(asked, roots=asked.roots or kind.roots)
+        )
+
+    return appraise_host_file(data, along.others, found.policy, setting, cpu_of)
+
+
+CPUS: Final = frozenset({"snp", "azure-snp-vtpm", "tdx"})
+"""Kinds of evidence of a CPU that a host's devices can be bound to."""
+
 KINDS: Final = (
     Kind(
         name="snp",
@@ -98,6 +152,46 @@ KINDS: Final = (
         roots=frozenset(),
         recognise=is_tpm,
         appraise=_tpm,
+    ),
+    Kind(
+        name="tdx",
+        title="Intel TDX quote",
+        section="tdx",
+        roots=roots.INTEL,
+        recognise=is_tdx,
+        appraise=_tdx,
+    ),
+    Kind(
+        name="sgx",
+        title="Intel SGX quote",
+        section="sgx",
+        roots=roots.INTEL,
+        recognise=is_sgx,
+        appraise=_sgx,
+    ),
+    Kind(
+        name="nvidia",
+        title="NVIDIA GPUs and NVSwitches",
+        section="nvidia",
+        roots=roots.NVIDIA_DEVICES,
+        recognise=is_nvidia,
+        appraise=_nvidia,
+    ),
+    Kind(
+        name="nvidia-eat",
+        title="NVIDIA detached EAT",
+        section="nvidia",
+        roots=frozenset(),
+        recognise=is_eat,
+        appraise=_eat,
+    ),
+    Kind(
+        name="host",
+        title="a host: CPU, GPUs and switches",
+        section="host",
+        roots=frozenset(),
+        recognise=is_host,
+        appraise=_host,
     ),
 )
 
