@@ -65,13 +65,29 @@ def _reached(spent: gate_trials.Spent, step: int) -> None:
 
 
 def reloads(rounds: int, progress: Progress) -> dict[str, Figure]:
-    """Bytes that pass while rules are changed under a flood of what must not pass."""
+    """What passes while rules are changed, or flushed, under a flood of what must not pass."""
     leaked, tried = gate_trials.leak_through_reloads(
         rounds, lambda done: progress("reloads", done, rounds)
     )
-    if not tried:
+    flushes = max(1, rounds // 15)
+    behind, offered = 0, 0
+    for mode in ("charge", "drop"):
+        for dead in (False, True):
+            found = gate_trials.leak_through_flushes(flushes, super_packets=mode, dead=dead)
+            behind, offered = behind + found[0], offered + found[1]
+    if not min(tried, offered):
         raise TidegateError("nothing was sent during the reloads: they show nothing")
     return {
+        "flush_leak_packets": at_most(
+            behind,
+            0,
+            unit="packets",
+            n=4 * flushes,
+            how=f"{offered:,} packets tried, to a port that no class allows, in half a second "
+            "after each `nft flush ruleset` from outside, with the quota's program and with the "
+            "guard, "
+            "with the controller alive and with one killed just before",
+        ),
         "reload_leak_bytes": at_most(
             leaked,
             0,
@@ -79,7 +95,7 @@ def reloads(rounds: int, progress: Progress) -> dict[str, Figure]:
             n=rounds,
             how=f"{tried:,} packets tried, to a class whose quota was spent and to a port that no "
             "class allows, while the policy was changed and, every fifth time, applied anew",
-        )
+        ),
     }
 
 

@@ -112,6 +112,35 @@ def leak_through_reloads(rounds: int, told: Told = silent) -> tuple[int, int]:
             return crossed(made)[1] - spent, sent(made) - tried
 
 
+def leak_through_flushes(
+    rounds: int, *, super_packets: str = "drop", dead: bool = False, told: Told = silent
+) -> tuple[int, int]:
+    """(packets that crossed once somebody had flushed every rule of nftables, packets that tried).
+
+    A flood goes to a port that no class allows, so that whatever crosses has leaked. Counting ends
+    half a second after the flush, when a controller has closed the gate; with `dead` it was killed
+    just before the flush.
+    """
+    leaked = tried = 0
+    with tempfile.TemporaryDirectory() as folder, closed_world(offload=False) as made:
+        chosen = policy(Path(folder), super_packets=super_packets)
+        with flood(made, FORBIDDEN):
+            for done in range(rounds):
+                with controller(made, chosen, begin=done == 0) as keeping:
+                    until_open(made)
+                    if dead:
+                        keeping.kill()
+                    before, offered = crossed(made)[0], sent(made)
+                    made.run(GATE, ["nft", "flush", "ruleset"])
+                    threading.Event().wait(0.5)
+                    leaked += crossed(made)[0] - before
+                    tried += sent(made) - offered
+                # The rules are gone, and their counts: remove what is left, as an operator would.
+                made.enter(GATE, Gate(chosen, Store(chosen.state), SystemClock()).remove)
+                told(done + 1)
+    return leaked, tried
+
+
 def _applied_again(chosen: Policy) -> Callable[[], None]:
     def again() -> None:
         Gate(chosen, Store(chosen.state), SystemClock()).apply()

@@ -34,7 +34,8 @@ def rendered(policy: Policy, state: State | None) -> list[str]:
     """Lines of everything that applying a policy tells the kernel."""
     step = _opened(policy, state)
     rules = nft_render.ruleset(policy, step.state, step.fresh).splitlines()
-    return rules + [f"tc {line}" for line in tc_render.shaping(policy)]
+    behind = (*tc_render.guarding(policy), *tc_render.shaping(policy))
+    return rules + [f"tc {line}" for line in behind]
 
 
 def ask_kernel(policy: Policy, state: State | None) -> None:

@@ -150,6 +150,7 @@ class Gate:
         host.forward(allowed=False)
         nft.load(nft_render.removed())
         host.unshape(self.policy)
+        host.unguard(self.policy)
         if self._wire is not None:
             self._wire.close()
             self._wire = None
@@ -174,6 +175,7 @@ class Gate:
                 for number, account in _numbered(self.policy, step.state)
             )
             self._limit(step.state)
+        host.guard(self.policy)
         nft.load(text)
         self._state, self._indices = step.state, indices
         self._shape = self._looked().shape
@@ -212,6 +214,8 @@ class Gate:
             raise GateError("an interface was made anew; the gate is closed: apply its rules again")
         if self._wire is not None and not self._wire.attached():
             raise GateError("the quota's program was taken off; the gate is closed: apply again")
+        if not host.guarded(self.policy):
+            raise GateError("the guard behind nftables was taken off; the gate is closed: apply it")
 
     def _limit(self, state: State, anew: tuple[tuple[str, int], ...] = ()) -> None:
         if self._wire is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tidegate.errors import GateError
 from tidegate.gate.policy import Policy
-from tidegate.gate.tc_render import shaping
+from tidegate.gate.tc_render import UNMARKED, guarding, shaping, unguarding
 
 _FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
 
@@ -59,6 +59,29 @@ def unshape(policy: Policy) -> None:
     _run(["tc", "qdisc", "del", "dev", policy.interfaces.outside, "root"], check=False)
 
 
+def guard(policy: Policy) -> None:
+    """Drop what leaves without having come through nftables, if no program of ours does already.
+
+    Raises GateError.
+    """
+    if lines := guarding(policy):
+        # It may be there: a meter hangs on it, too.
+        _run(["tc", "qdisc", "add", "dev", policy.interfaces.outside, "clsact"], check=False)
+        _run(["tc", "-batch", "-"], text="\n".join(lines) + "\n")
+
+
+def guarded(policy: Policy) -> bool:
+    """Whether what `guard` installed is still there."""
+    shown = ["tc", "filter", "show", "dev", policy.interfaces.outside, "egress"]
+    return not guarding(policy) or f"bytecode '{UNMARKED}'" in _run(shown)
+
+
+def unguard(policy: Policy) -> None:
+    """Take it away."""
+    for line in unguarding(policy):
+        _run(["tc", *line.split()], check=False)
+
+
 def _index(name: str) -> int:
     try:
         return socket.if_nametoindex(name)
@@ -66,7 +89,8 @@ def _index(name: str) -> int:
         raise GateError(f"there is no interface {name}", interface=name) from error
 
 
-def _run(argv: Sequence[str], *, text: str = "", check: bool = True) -> None:
+def _run(argv: Sequence[str], *, text: str = "", check: bool = True) -> str:
     done = subprocess.run(argv, input=text, capture_output=True, text=True)  # noqa: S603
     if check and done.returncode != 0:
         raise GateError(f"`{' '.join(argv)}` failed: {done.stderr.strip()}", input=text)
+    return done.stdout

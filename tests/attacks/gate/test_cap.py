@@ -34,6 +34,14 @@ def test_nothing_leaks_through_reloads() -> None:
     assert tried > 1_000
 
 
+@pytest.mark.parametrize("super_packets", ["charge", "drop"])
+@pytest.mark.parametrize("dead", [False, True])
+def test_nothing_leaks_when_somebody_flushes_every_rule(super_packets: str, dead: bool) -> None:
+    leaked, tried = gate_trials.leak_through_flushes(2, super_packets=super_packets, dead=dead)
+    assert leaked == 0
+    assert tried > 1_000
+
+
 def test_traffic_stops_when_the_controller_is_killed() -> None:
     # It raises where datagrams go on; how soon they stop is the bench's to say.
     assert gate_trials.stop_after_kill() >= 0

@@ -211,6 +211,28 @@ def test_what_was_granted_is_not_given_back_when_something_went_wrong(
     assert _lifetime(state).granted == 5_000
 
 
+def test_a_guard_that_is_taken_off_closes_the_gate(made: World, tmp_path: Path) -> None:
+    chosen, clock = policy(tmp_path, super_packets="drop"), ManualClock()
+    gate = Gate(chosen, Store(tmp_path), clock)
+    made.enter(GATE, lambda: gate.apply(begin=True))
+    clock.advance(2)
+    assert made.enter(GATE, gate.beat).open
+    made.run(GATE, ["tc", "filter", "del", "dev", "out", "egress"])
+    clock.advance(2)
+    with pytest.raises(GateError, match="guard"):
+        made.enter(GATE, gate.beat)
+    assert not _alive(made)
+
+
+def test_removing_a_gate_leaves_no_guard(made: World, tmp_path: Path) -> None:
+    gate = _gate(tmp_path)
+    made.enter(GATE, lambda: gate.apply(begin=True))
+    shown = ["tc", "filter", "show", "dev", "out", "egress"]
+    assert "bytecode" in made.run(GATE, shown).stdout
+    made.enter(GATE, gate.remove)
+    assert made.run(GATE, shown).stdout == ""
+
+
 def test_a_kernel_without_bpf_is_refused_with_what_to_do(
     made: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
