@@ -49,7 +49,7 @@ class LocalKms:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._name = self._read().name
+        self.key = self._read().name
 
     @classmethod
     def create(cls, path: Path) -> LocalKms:
@@ -68,11 +68,11 @@ class LocalKms:
         held = self._read()
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed = _cipher(held, held.newest).encrypt(nonce, key, context)
-        return WrappedKey(self.kind, self._name, held.newest, nonce + sealed)
+        return WrappedKey(self.kind, self.key, held.newest, nonce + sealed)
 
     def unwrap(self, wrapped: WrappedKey, context: bytes) -> bytes:
         """See `Kms.unwrap`."""
-        require_mine(wrapped, self.kind, self._name)
+        require_mine(wrapped, self.kind, self.key)
         cipher = _cipher(self._read(), wrapped.version)
         nonce, sealed = wrapped.wrapped[:_NONCE_BYTES], wrapped.wrapped[_NONCE_BYTES:]
         try:

@@ -36,6 +36,11 @@ class Kms(Protocol):
         """`local`, `openbao` or `pkcs11`; what `WrappedKey.kms` says."""
         ...
 
+    @property
+    def key(self) -> str:
+        """The wrapping key's name; what `WrappedKey.key` says."""
+        ...
+
     def wrap(self, key: bytes, context: bytes) -> WrappedKey:
         """Wrap 32 bytes under the newest version."""
         ...

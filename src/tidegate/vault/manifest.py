@@ -121,12 +121,20 @@ class Manifest:
             raise VaultError(f"there is no shard {number}; the last is {len(self.shards) - 1}")
         return self.shards[number]
 
-    def tensor(self, name: str) -> Tensor:
-        """Raises VaultError for a tensor that there is not."""
-        for tensor in self.tensors:
-            if tensor.name == name:
-                return tensor
-        raise VaultError(f"the model has no tensor {name!r}", tensor=name)
+    def tensor(self, name: str, file: str | None = None) -> Tensor:
+        """The tensor of that name, in that file if several files have one.
+
+        Raises VaultError where there is none, or more than one.
+        """
+        found = [
+            tensor
+            for tensor in self.tensors
+            if tensor.name == name and file in {None, self.shards[tensor.shard].file}
+        ]
+        if len(found) != 1:
+            how_many = "several tensors, name the file" if found else "no tensor"
+            raise VaultError(f"the model has {how_many}: {name!r}", tensor=name)
+        return found[0]
 
     def shards_of(self, *files: str) -> tuple[int, ...]:
         """Numbers of the shards that hold these files. Raises VaultError for an unknown one."""
@@ -205,5 +213,5 @@ def _check_tensors(shards: tuple[Shard, ...], tensors: tuple[Tensor, ...]) -> No
             raise VaultError(f"tensor {tensor.name} does not fit its shard", tensor=tensor.name)
         if any(side < 0 for side in tensor.shape):
             raise VaultError(f"tensor {tensor.name} has a negative side", tensor=tensor.name)
-    if len({tensor.name for tensor in tensors}) != len(tensors):
+    if len({(shards[tensor.shard].file, tensor.name) for tensor in tensors}) != len(tensors):
         raise VaultError("a tensor is listed twice")

@@ -40,7 +40,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 _FLOATS = frozenset({"F64", "F32", "F16", _BRAIN_FLOAT})
 
 
-class _Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True):
+    """A tensor in the header; `data_offsets` count from the header's end."""
+
     dtype: str
     shape: tuple[int, ...]
     data_offsets: tuple[int, int]
@@ -94,16 +96,37 @@ def open_tensors(path: Path) -> dict[str, Stored]:
     Raises ModelError, naming the file and where possible the tensor, if the file cannot be read, is
     truncated, or its header contradicts its size.
     """
-    try:
-        with path.open("rb") as handle:
-            data = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
-    except (OSError, ValueError) as error:  # an empty file cannot be mapped
-        raise ModelError(f"cannot read {path}: {error}", file=str(path)) from error
-    header, body = _split(path, data)
+    header, body = _split(path, _mapped(path))
     return {name: _tensor(path, name, entry, body) for name, entry in header.items()}
 
 
-def _split(path: Path, data: memoryview) -> tuple[Mapping[str, _Entry], memoryview]:
+def read_header(path: Path) -> tuple[Mapping[str, Entry], int]:
+    """The tensors of a safetensors file, and where in it their bytes begin.
+
+    Raises ModelError naming the file, and the tensor where one ends beyond the file.
+    """
+    data = _mapped(path)
+    header, body = _split(path, data)
+    for name, entry in header.items():
+        start, end = entry.data_offsets
+        if not 0 <= start <= end <= len(body):
+            raise ModelError(
+                f"{path}: tensor {name} lies beyond the file, which is truncated",
+                file=str(path),
+                tensor=name,
+            )
+    return header, len(data) - len(body)
+
+
+def _mapped(path: Path) -> memoryview:
+    try:
+        with path.open("rb") as handle:
+            return memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError) as error:  # an empty file cannot be mapped
+        raise ModelError(f"cannot read {path}: {error}", file=str(path)) from error
+
+
+def _split(path: Path, data: memoryview) -> tuple[Mapping[str, Entry], memoryview]:
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > min(len(data) - 8, _MOST_HEADER_BYTES):
         raise ModelError(
@@ -113,13 +136,13 @@ def _split(path: Path, data: memoryview) -> tuple[Mapping[str, _Entry], memoryvi
     try:
         entries = msgspec.json.decode(data[8 : 8 + size], type=dict[str, msgspec.Raw])
         entries.pop("__metadata__", None)
-        header = {name: msgspec.json.decode(entry, type=_Entry) for name, entry in entries.items()}
+        header = {name: msgspec.json.decode(entry, type=Entry) for name, entry in entries.items()}
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: the header is corrupt: {error}", file=str(path)) from error
     return header, data[8 + size :]
 
 
-def _tensor(path: Path, name: str, entry: _Entry, body: memoryview) -> Stored:
+def _tensor(path: Path, name: str, entry: Entry, body: memoryview) -> Stored:
     def broken(why: str) -> ModelError:
         return ModelError(f"{path}: tensor {name} {why}", file=str(path), tensor=name)
 
