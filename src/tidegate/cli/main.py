@@ -11,6 +11,7 @@ from rich.text import Text
 
 from tidegate import __version__
 from tidegate.cli import (
+    audit,
     bench,
     bench_exact,
     bench_gate,
@@ -65,6 +66,7 @@ app.add_typer(prove.app, name="prove")
 app.add_typer(scan.app, name="scan")
 app.add_typer(vault.app, name="vault")
 app.add_typer(verify.app, name="verify")
+app.add_typer(audit.app, name="audit")
 app.add_typer(redteam.app, name="redteam")
 
 
