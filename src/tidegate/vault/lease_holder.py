@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tidegate.clock import Clock
 from tidegate.errors import TidegateError
+from tidegate.vault.broker import Broker
 from tidegate.vault.errors import VaultError
 from tidegate.vault.grant_entries import Request, binding_of
 from tidegate.vault.grant_errors import GrantError, RefusedError
@@ -124,3 +125,23 @@ class Lease:
         if self._package is not None:
             self._package.wipe()
         self._package = None
+
+
+class OwnCalls:
+    """A principal's calls to a broker in the same process."""
+
+    def __init__(self, broker: Broker, by: str) -> None:
+        self._broker = broker
+        self._by = by
+
+    def challenge(self, name: str) -> str:
+        return self._broker.challenge(self._by, name)
+
+    def release(self, name: str, evidence: bytes, public: bytes) -> bytes:
+        return self._broker.release(self._by, name, evidence, public)
+
+    def renew(self, name: str, evidence: bytes) -> int:
+        return self._broker.renew(self._by, name, evidence)
+
+    def wipe(self, name: str) -> None:
+        self._broker.wipe(self._by, name)
