@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
+from typing import Final
 
 from tidegate.gate.accounts import State
 from tidegate.gate.policy import LIFETIME, Policy, TrafficClass
@@ -25,6 +26,7 @@ DROPPED = {
     "drop_not_ip": "neither IP nor ARP",
     "drop_dead": "no heartbeat",
     "drop_super": "longer than the MTU",
+    "drop_headers": "headers that honest traffic does not have",
     "drop_denied": "no class allows it",
     "drop_rate": "above its class's rate",
     "drop_quota": "its class's quota is spent",
@@ -33,6 +35,22 @@ DROPPED = {
 """Counters of what nftables dropped, and why."""
 
 _PROTOCOLS = "ip, ip6, arp"
+
+_ROOMY: Final = (
+    # A listener report alerts routers and says nothing more (RFC 2710, RFC 3810): these 8 bytes.
+    "meta protocol ip6 ip6 nexthdr 0 @nh,320,64 != 0x3a00050200000100",
+    "meta protocol ip6 exthdr hbh exists ip6 nexthdr != 0",
+    "meta protocol ip6 exthdr rt exists",
+    "meta protocol ip6 exthdr dst exists",
+    "meta protocol ip6 frag reserved != 0",
+    "meta protocol ip6 frag reserved2 != 0",
+    # Authentication, no next header, mobility, host identity, shim6, and those for experiments.
+    "meta protocol ip6 meta l4proto { 51, 59, 135, 139, 140, 253, 254 }",
+    # IPv4's options: the same alert of a membership report (RFC 2113), and none besides.
+    "meta protocol ip ip hdrlength > 6",
+    "meta protocol ip ip hdrlength 6 @nh,160,32 != 0x94040000",
+)
+"""Headers with room for data that no port or address decides on; fragments have none."""
 
 
 def ruleset(policy: Policy, state: State, fresh: Sequence[tuple[str, int]] = ()) -> str:
@@ -185,6 +203,7 @@ def _egress(policy: Policy) -> list[str]:
     if policy.super_packets == "drop":
         # An Ethernet header and a VLAN tag may come on top.
         rules.append(f"meta length > {policy.mtu + 18} counter name drop_super drop")
+    rules += [f"{match} counter name drop_headers drop" for match in _ROOMY]
     for name, chosen in policy.classes.items():
         rules += [f"{match}goto class_{name}" for match in matches(chosen)]
     return [*rules, "counter name drop_denied drop"]

@@ -59,6 +59,15 @@ def test_the_heartbeat_comes_before_any_class_and_no_rule_there_accepts() -> Non
     assert not any("accept" in rule for rule in rules)
 
 
+def test_headers_with_room_are_dropped_before_any_class_is_asked() -> None:
+    rules = _chain("egress_eth0_7")
+    roomy = [number for number, rule in enumerate(rules) if "drop_headers drop" in rule]
+    first = next(number for number, rule in enumerate(rules) if "goto" in rule)
+    assert roomy
+    assert max(roomy) < first
+    assert not any("exthdr frag" in rule for rule in rules)
+
+
 def test_a_class_accepts_only_after_its_quota_and_the_lifetimes() -> None:
     for name in POLICY.classes:
         rules = _chain(f"class_{name}")
