@@ -113,6 +113,8 @@ def find_chain(
     A certificate missing from the pool leaves the question open; a signature that does not hold,
     an authority that may not issue, or an untrusted root answers it.
     """
+    if not roots:
+        return CannotVerify("no root to trust was handed in")
     chain = [leaf]
     while True:
         last = chain[-1]

@@ -40,10 +40,10 @@ def combined(outcomes: tuple[Outcome, ...]) -> Outcome:
         return CannotVerify("nothing was checked")
     failures = [outcome.text for outcome in outcomes if isinstance(outcome, Fail)]
     if failures:
-        return Fail("; ".join(failures))
+        return Fail("; ".join(dict.fromkeys(failures)))
     unknown = [outcome.text for outcome in outcomes if isinstance(outcome, CannotVerify)]
     if unknown:
-        return CannotVerify("; ".join(unknown))
+        return CannotVerify("; ".join(dict.fromkeys(unknown)))
     return Pass(f"all {len(outcomes)} checks hold")
 
 

@@ -56,7 +56,7 @@ class _Snp(Struct):
 
 
 class _Azure(Struct):
-    report: _Snp
+    report: _Snp = msgspec.field(default_factory=_Snp)
     registers: _Registers = {}
     machines: list[str] | None = None
     secure_boot: bool = True

@@ -34,6 +34,7 @@ from tidegate.cli import (
     vault,
     verify,
 )
+from tidegate.cli.attest import attest
 from tidegate.cli.demo import demo
 from tidegate.errors import TidegateError
 
@@ -45,6 +46,7 @@ app = typer.Typer(
     "the weights send out a few bits a token, and a ledger charges every one.",
 )
 app.command()(demo)
+app.command()(attest)
 app.add_typer(serve.app, name="serve")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(review.app, name="review")
