@@ -45,18 +45,18 @@ def log_upload(log: Log, note: str, key: Verifier, *, spent: int | None = None) 
     return log.append(Kind.UPLOAD, body, once=_short(f"upload/{point.origin}/{point.size}"))
 
 
-class _Outcome(msgspec.Struct):
+class _Outcome(msgspec.Struct, frozen=True):
     outcome: str
     reason: str = ""
 
 
-class _Verified(msgspec.Struct):
+class _Verified(msgspec.Struct, frozen=True):
     record: str = ""
     model: str = ""
     fingerprint: str = ""
 
 
-class _Report(msgspec.Struct):
+class _Report(msgspec.Struct, frozen=True):
     tool: str
     outcome: _Outcome
     version: str = ""

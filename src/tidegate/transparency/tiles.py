@@ -63,7 +63,7 @@ class Tile:
 
 def cover(start: int, stop: int) -> Iterable[Tile]:
     """The bundles that hold entries `start` to `stop - 1` of a tree of `stop` entries."""
-    for number in range(start // WIDTH, -(-stop // WIDTH)):
+    for number in range(start // WIDTH, -(-stop // WIDTH) if start < stop else 0):
         yield Tile(None, number, min(WIDTH, stop - number * WIDTH))
 
 
