@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -95,7 +95,7 @@ def apply(
             return
         with watching(chosen, chosen.meters, diary, clock, boot_id()) as watch:
             asked.append(watch.permit)
-            _hold(gate, policy, clock, watch.expect_change)
+            _hold(gate, policy, clock, watch.changing)
 
 
 @app.command()
@@ -154,7 +154,10 @@ def _latched(diary: Diary) -> Permit:
 
 
 def _hold(
-    gate: Gate, policy: Path, clock: SystemClock, changing: Callable[[], None] = lambda: None
+    gate: Gate,
+    policy: Path,
+    clock: SystemClock,
+    changing: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     stop, again = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -166,7 +169,6 @@ def _hold(
         if not again.is_set():
             return None
         again.clear()
-        changing()
         try:
             return load(policy)
         except ConfigError as error:
@@ -180,7 +182,7 @@ def _hold(
         console.print(Text("open" if beat.open else f"closed: {beat.reason}"), soft_wrap=True)
         _notify("READY=1" if beat.open else f"STATUS=closed: {beat.reason}")
 
-    hold(gate, clock, stop, changed=changed, refused=refused, told=told)
+    hold(gate, clock, stop, changed=changed, changing=changing, refused=refused, told=told)
     console.print("closed: the controller was stopped; what it was granted and did not use is back")
 
 

@@ -92,15 +92,19 @@ class Gate:
 
         Raises GateError as `check` does, with nothing changed, or later, and closed.
         """
-        before = self.policy
         self.check(policy)
+        reshaped = self.reshapes(policy)
         self._close_and_wait()
         kernel = self._looked()
         usage = self._usage(kernel.quotas)
         self.policy = policy
         self._install(self._known(), replace(kernel, quotas=usage))
-        if _shaping(before) != _shaping(policy):
+        if reshaped:
             host.shape(policy)
+
+    def reshapes(self, policy: Policy) -> bool:
+        """Whether changing to this policy makes the outside interface's queue anew."""
+        return _shaping(self.policy) != _shaping(policy)
 
     def check(self, policy: Policy) -> None:
         """Whether the gate could change to this policy. Raises GateError; changes nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 
 from tidegate.clock import Clock
 from tidegate.errors import GateError
@@ -19,14 +19,16 @@ def hold(
     stop: threading.Event,
     *,
     changed: Callable[[], Policy | None] = lambda: None,
+    changing: Callable[[], AbstractContextManager[None]] = nullcontext,
     refused: Callable[[GateError], None] = lambda _: None,
     told: Callable[[Beat], None] = lambda _: None,
 ) -> None:
     """Beat until `stop` is set, then settle: the gate is closed when this returns or raises.
 
     `changed` gives a policy to change to, once; `refused` hears why it could not be, and the one
-    before stays. `told` hears of each change between open and closed. Raises GateError where
-    the gate cannot be kept.
+    before stays. `changing` is open while the queue that meters hang on is made anew; where it
+    raises a GateError, nothing is changed. `told` hears of each change between open and closed.
+    Raises GateError where the gate cannot be kept.
     """
     _go_first()
     last = None
@@ -34,7 +36,7 @@ def hold(
         while not stop.is_set():
             begun = clock.monotonic()
             if policy := changed():
-                _change(gate, policy, refused)
+                _change(gate, policy, refused, changing)
             beaten = gate.beat()
             if beaten != last:
                 told(beaten)
@@ -53,10 +55,19 @@ def _go_first() -> None:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
 
-def _change(gate: Gate, policy: Policy, refused: Callable[[GateError], None]) -> None:
-    try:
-        gate.check(policy)
-    except GateError as error:
-        refused(error)
-        return
-    gate.reload(policy)
+def _change(
+    gate: Gate,
+    policy: Policy,
+    refused: Callable[[GateError], None],
+    changing: Callable[[], AbstractContextManager[None]],
+) -> None:
+    with ExitStack() as meanwhile:
+        try:
+            gate.check(policy)
+            if gate.reshapes(policy):
+                gate.shut()
+                meanwhile.enter_context(changing())
+        except GateError as error:
+            refused(error)
+            return
+        gate.reload(policy)

@@ -7,18 +7,27 @@ it has an effect; where it cannot be written, the gate closes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Protocol
 
 from tidegate.clock import Clock
 from tidegate.errors import TidegateError
 from tidegate.gate.latch import Diary
-from tidegate.gate.lease import Allowed, Judged, Lease, Stopped, Terms, decide, refusal, said
-from tidegate.gate.reconcile import Agree, CannotTell, Verdict
-
-_CHANGE_NS: Final = 30 * 10**9
-"""How long a change that was announced may take to reach the meters."""
+from tidegate.gate.lease import (
+    NOT_YET,
+    Allowed,
+    Judged,
+    Lease,
+    Stopped,
+    Terms,
+    decide,
+    refusal,
+    said,
+)
+from tidegate.gate.meter_port import MeterError
+from tidegate.gate.reconcile import Agree, Verdict
 
 
 class Judge(Protocol):
@@ -30,6 +39,10 @@ class Judge(Protocol):
 
     def judge(self) -> Verdict:
         """What they say of now."""
+        ...
+
+    def settled(self) -> Verdict:
+        """What they say once nothing is in flight, or when that has been waited for in vain."""
         ...
 
 
@@ -44,8 +57,7 @@ class Watch:
         boot: as `meter_group.boot_id` tells.
         cover: reserves what may leave during one lease, before it is given. Raises
             BudgetExceededError or LedgerError, which close the gate.
-        reopen: other meters, after a reset, and in place of those that a change of the gate's own
-            put out of use.
+        reopen: other meters, after a reset, and after a change of what the first hang on.
     """
 
     def __init__(
@@ -62,8 +74,10 @@ class Watch:
         self._judge, self._diary, self._terms = judge, diary, terms
         self._clock, self._boot = clock, boot
         self._cover, self._reopen = cover, reopen
-        self._changing_until, self._renew = 0, False
+        self._renew = False
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
+        """Whoever asks the meters holds it; a heartbeat never waits for it."""
         self._begun = False
         self._written_ns = 0
         self._unwritten: str | None = None
@@ -84,35 +98,55 @@ class Watch:
     def turn(self) -> Verdict | None:
         """Ask the meters once, and renew, close or latch. None where there was nothing to ask."""
         try:
-            with self._lock:
-                self._listen()
-                latched, begun = self._lease.latched is not None, self._begun
-            if latched:
-                return None
-            if not begun:
-                self._begin()
-            verdict = self._judge.judge()
-            if isinstance(verdict, Agree):
-                self._cover()
-            with self._lock:
-                self._listen()
-                self._take(verdict)
-            self._follow_change(verdict)
+            with self._asking:
+                return self._turn()
         except TidegateError as error:
             with self._lock:
                 self._lease = replace(self._lease, until_ns=0, closed=error.message)
             return None
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """While this is open, the gate makes anew what its meters hang on, such as its queue; it is
+        closed already. First the meters agree to the byte on all that they counted; after it,
+        others take their place.
+
+        Raises:
+            MeterError: they do not agree, or the wire does not rest: nothing may be changed.
+            LedgerError: what they said cannot be written down.
+        """
+        with self._asking:
+            with self._lock:
+                self._listen()
+                asked = self._begun and self._lease.latched is None
+            if asked:
+                self._agree(self._judge.settled())
+            with self._lock:
+                self._begun, self._renew = False, self._reopen is not None
+                self._lease = replace(self._lease, until_ns=0, closed=NOT_YET)
+            yield
+
+    def _turn(self) -> Verdict | None:
+        with self._lock:
+            self._listen()
+            latched, begun = self._lease.latched is not None, self._begun
+        if latched:
+            return None
+        if not begun:
+            self._begin()
+        verdict = self._judge.judge()
+        if isinstance(verdict, Agree):
+            self._cover()
+        with self._lock:
+            self._listen()
+            self._take(verdict)
         return verdict
 
-    def expect_change(self) -> None:
-        """The gate is about to change what its meters hang on, such as its queue, and is closed
-        while it does: where they fall silent now, others take their place."""
-        self._changing_until = self._now() + _CHANGE_NS
-
-    def _follow_change(self, verdict: Verdict) -> None:
-        changing = self._now() < self._changing_until
-        if isinstance(verdict, CannotTell) and changing and self._reopen is not None:
-            self._changing_until, self._begun, self._renew = 0, False, True
+    def _agree(self, verdict: Verdict) -> None:
+        with self._lock:
+            self._take(verdict)
+        if not isinstance(verdict, Agree) or not verdict.settled:
+            raise MeterError(f"nothing is changed that would end a count: {said(verdict)}")
 
     def hold(self, stop: threading.Event, *, every_s: float) -> None:
         """Turn until `stop` is set. Runs in a thread of the gate's network namespace."""

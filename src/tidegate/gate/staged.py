@@ -104,7 +104,14 @@ class Staged:
         with meter_hold.watching(policy, policy.meters, diary, self._clock, boot) as watch:
             self._asked.append(watch.permit)
             told = self.beats.append
-            heartbeat.hold(self.gate, self._clock, self._stop, changed=self._change, told=told)
+            heartbeat.hold(
+                self.gate,
+                self._clock,
+                self._stop,
+                changed=self._change,
+                changing=watch.changing,
+                told=told,
+            )
 
     def _change(self) -> Policy | None:
         if self._changed and self._changed[0] == self.gate.policy:

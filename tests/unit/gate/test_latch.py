@@ -26,7 +26,7 @@ class Meters:
 
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
-        self.lies = self.silent = False
+        self.lies = self.silent = self.moving = False
         self.zeroed = 0
 
     def zero(self) -> None:
@@ -41,7 +41,10 @@ class Meters:
         if self.lies:
             finding = Finding("all", "wire_bytes", (("kernel", 1, 1), ("tap", 2, 2)), ("tap",))
             return Disagree(now, ("tap",), (finding,))
-        return Agree(now, settled=True, in_flight=0)
+        return Agree(now, settled=not self.moving, in_flight=1514 * self.moving)
+
+    def settled(self) -> Verdict:
+        return self.judge()
 
 
 class Bench:
@@ -119,6 +122,68 @@ def test_a_reset_names_who_did_it_and_the_meters_begin_anew() -> None:
     assert bench.meters.zeroed == 2
     reset = next(entry for entry in bench.diary.entries() if entry.kind == "reset")
     assert (reset.who, reset.text) == ("Ada", "a cable was loose")
+
+
+class Changing(Bench):
+    """A watch whose meters can be opened again."""
+
+    def restart(self) -> None:
+        self.opened: list[Meters] = []
+        self.diary = Diary(self.store, self.clock, "boot")
+        self.watch = Watch(
+            self.meters, self.diary, TERMS, self.clock, "boot", reopen=self._reopened
+        )
+        self.watch.turn()
+
+    def _reopened(self) -> Meters:
+        self.opened.append(Meters(self.clock))
+        return self.opened[-1]
+
+
+def test_a_change_that_is_made_puts_other_meters_in_place_once() -> None:
+    bench = Changing()
+    with bench.watch.changing():
+        # What hangs on the old queue has nothing to say any more, and is not asked.
+        bench.meters.silent = True
+        assert bench.watch.permit() is not None
+    bench.watch.turn()
+    assert bench.watch.permit() is None
+    assert [made.zeroed for made in bench.opened] == [1]
+
+
+def test_meters_that_fall_silent_after_a_change_are_not_forgiven() -> None:
+    bench = Changing()
+    with bench.watch.changing():
+        pass
+    bench.watch.turn()
+    bench.opened[0].silent = True
+    for _ in range(3):
+        bench.watch.turn()
+        assert "tap is gone" in (bench.watch.permit() or "")
+    assert len(bench.opened) == 1
+
+
+def test_a_lie_that_a_change_would_wipe_out_is_found_before_it() -> None:
+    bench = Changing()
+    bench.meters.lies = True
+    with pytest.raises(MeterError, match="tap is wrong"), bench.watch.changing():
+        pytest.fail("nothing may be changed")
+    assert bench.diary.latched() is not None
+    assert bench.opened == []
+
+
+@pytest.mark.parametrize("fault", ["moving", "silent"])
+def test_nothing_is_changed_that_the_meters_were_not_compared_to_the_byte_before(
+    fault: str,
+) -> None:
+    bench = Changing()
+    setattr(bench.meters, fault, True)
+    with pytest.raises(MeterError), bench.watch.changing():
+        pytest.fail("nothing may be changed")
+    setattr(bench.meters, fault, False)
+    bench.watch.turn()
+    assert bench.watch.permit() is None
+    assert (bench.opened, bench.diary.latched()) == ([], None)
 
 
 def test_what_is_not_latched_cannot_be_reset() -> None:

@@ -61,15 +61,12 @@ class Guarded:
         self.made.enter(GATE, lambda: gate.apply(begin=True))
 
         def changed() -> Policy | None:
-            if not self._changes:
-                return None
-            watches[0].expect_change()
-            return self._changes.pop()
+            return self._changes.pop() if self._changes else None
 
         def run() -> None:
             with watching(chosen, self._meters, self.diary, clock, boot_id()) as watch:
                 watches.append(watch)
-                hold(gate, clock, stop, changed=changed)
+                hold(gate, clock, stop, changed=changed, changing=watch.changing)
 
         thread = threading.Thread(target=lambda: self.made.enter(GATE, run))
         thread.start()
@@ -167,3 +164,13 @@ def test_a_change_of_rates_puts_new_meters_in_place_of_the_old(guarded: Guarded)
         guarded.crosses()
     assert guarded.until(crosses=True)
     assert guarded.diary.latched() is None
+
+
+def test_a_lie_just_before_a_change_is_not_forgiven_for_it(guarded: Guarded) -> None:
+    _swallow_what_the_tap_should_see(guarded.made)
+    guarded.change_rate(1_000_000)
+    guarded.crosses()
+    assert guarded.until(crosses=False)
+    _see_again(guarded.made)
+    assert not guarded.crosses()
+    assert "tap is wrong" in (guarded.diary.latched() or "")
