@@ -107,7 +107,7 @@ class LocalKms:
         except FileNotFoundError as error:
             raise KmsError(
                 f"there are no wrapping keys in {self._path}; make them with "
-                "`tidegate vault keys create`",
+                "`tidegate vault kms create local:PATH`",
                 file=str(self._path),
             ) from error
         except OSError as error:

@@ -11,7 +11,7 @@ import fcntl
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,20 +67,25 @@ def seal(
     shard_bytes: int = SHARD_BYTES,
     with_digests: bool = True,
     threads: int | None = None,
+    inspect: Callable[[Manifest], None] | None = None,
     progress: Progress = no_progress,
 ) -> Sealing:
     """Seal every file of `source` into the folder `out`, or finish doing so.
 
     Without digests the signature covers what the keys are, but not each byte: as with other
     tools, whoever has a shard's key can then replace the shard. `threads` defaults to one a
-    processor. Raises VaultError where `out` is sealed already, holds
-    something else, or was begun from files that have changed since; KmsError; OSError for the disk.
+    processor. `inspect` may look at the source and raise: what is sealed is what it saw.
+
+    Raises VaultError where `out` is sealed already, holds something else, or was begun from files
+    that have changed since; KmsError; OSError for the disk.
     """
     _require_apart(source, out)
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
         # 1. What is sealed, and that it is still what an interrupted call began with.
         manifest, stamps = _begin(source, out, model, shard_bytes)
+        if inspect is not None:
+            inspect(manifest)
         # 2. Every shard that has no key yet.
         missing = [s for s in manifest.shards if not files.key_path(out, s.number).exists()]
         run = _Run(source, out, manifest, kms, with_digests, progress)
