@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Callable
 
 import uvicorn
@@ -32,7 +31,7 @@ from tidegate.sampling.seed import SeedService
 from tidegate.serve.jobs import Engine
 from tidegate.serve.outer.app import create_app
 from tidegate.serve.outer.hold import HeldEngine, SocketExaminer
-from tidegate.serve.outer.http_server import server_config
+from tidegate.serve.outer.http_server import bound, server_config
 from tidegate.serve.outer.http_settings import HttpSettings, ServedModel
 from tidegate.serve.outer.keys import Keyring
 from tidegate.serve.outer.link import Connect, LinkEngine
@@ -152,7 +151,7 @@ async def serve_api(
         metrics=metrics,
         log=make_logger(log_stream(), clock),
     )
-    listener = _bound(settings.outer.host, settings.outer.port)
+    listener = bound(settings.outer.host, settings.outer.port)
     port = listener.getsockname()[1]
     config = server_config(app, host=settings.outer.host, port=port, log_stream=log_stream())
     server = uvicorn.Server(config)
@@ -166,14 +165,6 @@ async def serve_api(
     server.should_exit = True
     await serving
     stopping.cancel()
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
 def link_engine(

@@ -18,6 +18,7 @@ from tidegate.cli import (
     bench_scan,
     bench_vault,
     bench_verify,
+    console,
     exact,
     gate,
     gate_demo,
@@ -25,6 +26,8 @@ from tidegate.cli import (
     gate_grid,
     gate_watch,
     ledger,
+    log,
+    log_follow,
     models,
     prove,
     redteam,
@@ -32,7 +35,16 @@ from tidegate.cli import (
     scan,
     serve,
     vault,
+    vault_broker,
+    vault_demo,
+    vault_grant,
+    vault_host,
+    vault_kms,
+    vault_lease,
+    vault_open,
+    vault_seal,
     verify,
+    witness,
 )
 from tidegate.cli.attest import attest
 from tidegate.cli.demo import demo
@@ -49,6 +61,10 @@ app.command()(demo)
 app.command()(attest)
 app.add_typer(serve.app, name="serve")
 app.add_typer(ledger.app, name="ledger")
+log.app.command()(log_follow.follow)
+log.app.command()(log_follow.serve)
+app.add_typer(log.app, name="log")
+app.add_typer(witness.app, name="witness")
 app.add_typer(review.app, name="review")
 bench.app.command()(bench_exact.exact)
 bench.app.command()(bench_gate.gate)
@@ -56,6 +72,7 @@ bench.app.command()(bench_scan.scan)
 bench.app.command()(bench_vault.vault)
 bench.app.command()(bench_verify.verify)
 app.add_typer(bench.app, name="bench")
+app.add_typer(console.app, name="console")
 app.add_typer(models.app, name="models")
 app.add_typer(exact.app, name="exact")
 gate.app.command()(gate_demo.demo)
@@ -66,6 +83,28 @@ gate.app.add_typer(gate_flow.app, name="flow")
 app.add_typer(gate.app, name="gate")
 app.add_typer(prove.app, name="prove")
 app.add_typer(scan.app, name="scan")
+for command in (
+    vault_seal.seal,
+    vault_seal.verify,
+    vault_seal.rewrap,
+    vault_grant.request,
+    vault_grant.pending,
+    vault_grant.approve,
+    vault_grant.deny,
+    vault_grant.status,
+    vault_grant.revoke,
+    vault_lease.release,
+    vault_lease.renew,
+    vault_broker.broker,
+    vault_broker.token,
+    vault_broker.key,
+    vault_broker.current,
+    vault_demo.demo,
+):
+    vault.app.command()(command)
+vault.app.command("open")(vault_open.open_model)
+vault.app.add_typer(vault_host.app, name="host")
+vault.app.add_typer(vault_kms.app, name="kms")
 app.add_typer(vault.app, name="vault")
 app.add_typer(verify.app, name="verify")
 app.add_typer(audit.app, name="audit")

@@ -120,6 +120,9 @@ def log(
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on while the record grows, until Ctrl-C.")
     ] = False,
+    live: Annotated[
+        Path | None, typer.Option(help="Keep the report so far in this file, for the console.")
+    ] = None,
     idle: Annotated[
         float | None, typer.Option(min=0, help="With --follow: end after so long without answers.")
     ] = None,
@@ -171,6 +174,7 @@ def log(
             expect=tuple(expect or ()),
             follow=follow,
             idle=idle,
+            live=live,
             gate=gate,
             cap_bits_a_day=cap,
         ),

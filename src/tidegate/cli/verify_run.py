@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from tidegate import __version__
 from tidegate.cli.ground import secret_bytes
 from tidegate.cli.progress import bars
 from tidegate.cli.verify_gate import listening
+from tidegate.disk import replace_whole
 from tidegate.errors import ConfigError
 from tidegate.sampling.seed import SeedService
 from tidegate.transparency.errors import CheckpointError
@@ -42,6 +44,8 @@ from tidegate.verify.sequential_monitor import Monitor
 
 _BITS_A_PARAMETER = 16
 """As weights are stored; what compression makes of them is `bounds.COMPRESSION`."""
+_LIVE_EVERY = 1.0
+"""Seconds between reports for the console."""
 _GATE_EVERY = 0.05
 """Seconds between looks at the record while users wait for verdicts."""
 
@@ -70,6 +74,7 @@ class Asked:
     follow: bool = False
     idle: float | None = None
     every: float = 1.0
+    live: Path | None = None
     gate: Path | None = None
     cap_bits_a_day: float | None = None
 
@@ -172,39 +177,64 @@ def verify(asked: Asked, tell: Callable[[Found], None] = lambda _: None) -> Repo
             step=lambda done, drawn: progress("re-executing answers", done, drawn),
             told=(lambda _name, _word: None) if gate is None else gate.tell,
         )
+
+        def report() -> Report:
+            return report_of(
+                tally,
+                reader.summary(),
+                Verified(
+                    record=key.name,
+                    model=model.name,
+                    fingerprint=model.model,
+                    numerics=model.numerics,
+                    exact=model.exact,
+                    rate=str(policy.rate),
+                    by=policy.by,
+                    keys=choice.revealed(
+                        reader.summary(),
+                        spent=asked.selection_key is None and asked.results is None,
+                    ),
+                    profile="" if profile is None or model.exact else profile.provenance.command,
+                ),
+                policy,
+                version=__version__,
+                vocab_size=model.vocab_size,
+                point=point,
+                fraction=asked.fraction,
+                kept=bool(kept),
+                stakes=Stakes(
+                    weight_bits=_BITS_A_PARAMETER * model.parameters,
+                    sampled=float(policy.rate),
+                    cap_bits_a_day=asked.cap_bits_a_day,
+                ),
+            )
+
+        live = _Live(asked.live, report)
         if asked.follow or gate is not None:
-            _follow(run, asked, tell)
+            _follow(run, asked, tell, live)
         else:
             run.round()
         run.finish()
-    return report_of(
-        tally,
-        reader.summary(),
-        Verified(
-            record=key.name,
-            model=model.name,
-            fingerprint=model.model,
-            numerics=model.numerics,
-            exact=model.exact,
-            rate=str(policy.rate),
-            by=policy.by,
-            keys=choice.revealed(
-                reader.summary(), spent=asked.selection_key is None and asked.results is None
-            ),
-            profile="" if profile is None or model.exact else profile.provenance.command,
-        ),
-        policy,
-        version=__version__,
-        vocab_size=model.vocab_size,
-        point=point,
-        fraction=asked.fraction,
-        kept=bool(kept),
-        stakes=Stakes(
-            weight_bits=_BITS_A_PARAMETER * model.parameters,
-            sampled=float(policy.rate),
-            cap_bits_a_day=asked.cap_bits_a_day,
-        ),
-    )
+        live.write(last=True)
+    return report()
+
+
+class _Live:
+    """Keeps a file with the report so far, for whoever shows it."""
+
+    def __init__(self, path: Path | None, report: Callable[[], Report]) -> None:
+        self._path, self._report = path, report
+        self._written = -_LIVE_EVERY
+
+    def write(self, *, last: bool = False) -> None:
+        """Now and then, and the last time. Raises ConfigError where the file cannot be written."""
+        if self._path is None or not (last or time.monotonic() >= self._written + _LIVE_EVERY):
+            return
+        self._written = time.monotonic()
+        try:
+            replace_whole(self._path, self._report().json())
+        except OSError as error:
+            raise ConfigError(f"cannot write {self._path}: {error.strerror}") from error
 
 
 def policy_of(sample: str, by: By) -> Policy:
@@ -266,7 +296,7 @@ def _expected(asked: Asked, model: Ready, profile: NoiseProfile | None) -> Expec
     )
 
 
-def _follow(run: Run, asked: Asked, tell: Callable[[Found], None]) -> None:
+def _follow(run: Run, asked: Asked, tell: Callable[[Found], None], live: _Live) -> None:
     told, quiet, seen = 0, 0.0, -1
     every = asked.every if asked.gate is None else _GATE_EVERY
     with _interrupted() as stop:
@@ -275,6 +305,7 @@ def _follow(run: Run, asked: Asked, tell: Callable[[Found], None]) -> None:
             for finding in run.tally.findings[told:]:
                 tell(finding)
             told = len(run.tally.findings)
+            live.write()
             quiet = 0.0 if run.tally.responses != seen else quiet + every
             seen = run.tally.responses
             if asked.idle is not None and quiet >= asked.idle:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TextIO
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from tidegate.errors import ConfigError
 from tidegate.serve.telemetry import uvicorn_log_config
 
 
@@ -33,3 +35,12 @@ def server_config(app: ASGIApp, *, host: str, port: int, log_stream: TextIO) -> 
         timeout_graceful_shutdown=10,
         h11_max_incomplete_event_size=1 << 16,
     )
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises ConfigError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
