@@ -141,7 +141,8 @@ def _single(examined: Examiner, row: CoverageRow, shown: Shown) -> Iterator[Find
     yield from drips
     complete = list(_complete(examined, row, shown))
     yield from complete
-    if share >= settings.note_share and not complete:
+    # A drip's finding says how much it has, until it has so much that this is the graver one.
+    if share >= (settings.alarm_share if drips else settings.note_share) and not complete:
         yield _finding(
             examined, Kind.COVERAGE, row, shown, settings.note_share,
             f"{row.who[0]} has read {_extent(measured)} of {row.model} in {row.reads:,} reads on "
@@ -211,7 +212,7 @@ def _finding(
     assumed = [UNGRANTED if examined.journal is not None else ALL_COUNT]
     if measured.known < 1.0:
         assumed.append(UNPLACED)
-    if any(cell for cell in measured.most[:1]) and measured.served == 0:
+    if measured.opened:
         assumed.append(OPENED)
     if row.ties:
         assumed.append("One person stands behind principals that share these.")

@@ -3,8 +3,8 @@
 What was read is kept as intervals on the model's line of bytes, a set for each stretch of time.
 When there are more sets than may be, stretches become twice as long: the time of a read is then
 known less well, and what was read is not. When there are more intervals than may be, the narrowest
-gaps are closed, and counted. Where a log does not say which bytes were served, their number is kept for
-each shard: as many different bytes at most, as many as the largest read at least.
+gaps are closed, and counted. Where a log does not say which bytes were served, their number is kept
+for each shard: as many different bytes at most, as many as the largest read at least.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ FIRST_STRETCH: Final = 3600
 MOST_CELLS: Final = 150_000
 MOST_INTERVALS: Final = 1_500_000
 MOST_PRINCIPALS: Final = 50_000
+_NEVER: Final = -(1 << 62)
 COARSE: Final = 64
 """Intervals that a set keeps when gaps have to be closed."""
 
@@ -60,7 +61,10 @@ class Cell:
 
 @dataclass(slots=True)
 class Track:
-    """One principal's reads of one model, all under grants or all not. cells: by stretch."""
+    """One principal's reads of one model, all under grants or all not.
+
+    cells: by stretch. at, current: the stretch of the last read and its cell, since reads follow.
+    """
 
     cells: dict[int, Cell] = field(default_factory=dict)
     first: float = float("inf")
@@ -68,6 +72,8 @@ class Track:
     reads: int = 0
     places: list[Place] = field(default_factory=list)
     final: Place | None = None
+    at: int = _NEVER
+    current: Cell = field(default_factory=Cell)
 
     def evidence(self) -> list[Place]:
         """The first reads and the last."""
@@ -95,18 +101,9 @@ class Coverage:
         self._most_cells, self._most_intervals = most_cells, most_intervals
 
     def add(
-        self,
-        who: str,
-        model: int,
-        shard: Shard,
-        granted: bool,
-        time: float,
-        offset: int,
-        length: int,
-        place: Place,
+        self, track: Track, shard: Shard, time: float, offset: int, length: int, place: Place
     ) -> None:
         """Count one read. offset, length: within the shard; -1 where the log does not say."""
-        track = self._track((who, model, granted))
         track.reads += 1
         if time < track.first:
             track.first = time
@@ -117,13 +114,10 @@ class Coverage:
         else:
             track.final = place
         stretch = int(time // self.stretch)
-        cell = track.cells.get(stretch)
-        if cell is None:
-            cell = track.cells[stretch] = Cell()
-            self._cells += 1
-            if self._cells > self._most_cells:
-                self._lengthen()
-                cell = track.cells[int(time // self.stretch)]
+        if stretch != track.at:
+            track.current = self._cell(track, time)
+            track.at = int(time // self.stretch)
+        cell = track.current
         cell.reads += 1
         if length == UNKNOWN:
             cell.opened.add(shard.number)
@@ -145,11 +139,23 @@ class Coverage:
         """One principal's track, if it has one."""
         return self.tracks.get((who, model, granted))
 
-    def _track(self, key: Key) -> Track:
+    def _cell(self, track: Track, time: float) -> Cell:
+        stretch = int(time // self.stretch)
+        cell = track.cells.get(stretch)
+        if cell is None:
+            cell = track.cells[stretch] = Cell()
+            self._cells += 1
+            if self._cells > self._most_cells:
+                self._lengthen()
+                cell = track.cells[int(time // self.stretch)]
+        return cell
+
+    def track(self, who: str, model: int, granted: bool) -> Track:
+        """One principal's track, made if there is none yet."""
+        key = (who, model, granted)
         track = self.tracks.get(key)
         if track is not None:
             return track
-        who, model, granted = key
         if who not in self.principals:
             if len(self.principals) >= MOST_PRINCIPALS:
                 key = (OTHERS, model, granted)
@@ -169,7 +175,7 @@ class Coverage:
                     kept = joined.setdefault(stretch // 2, cell)
                     if kept is not cell:
                         kept.merge(cell)
-                track.cells = joined
+                track.cells, track.at = joined, _NEVER
             self._cells = sum(len(track.cells) for track in self.tracks.values())
         self._most_cells = max(self._most_cells, 2 * self._cells)
         self._count()

@@ -7,12 +7,11 @@ findings of it.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from tidegate.audit.clusters import Ties
-from tidegate.audit.coverage import MOST_PRINCIPALS, Coverage
+from tidegate.audit.clusters import MOST_TIES, Ties
+from tidegate.audit.coverage import MOST_PRINCIPALS, OTHERS, Coverage, Track
 from tidegate.audit.event import UNKNOWN, Action, Broken, Event, Place
 from tidegate.audit.findings import Kind
 from tidegate.audit.grants import Grant, Journal, Leases
@@ -52,12 +51,23 @@ class Settings:
 
 
 @dataclass(slots=True)
-class Known:
-    """What is usual for one principal that reads models: sources and agents, and since when."""
+class Person:
+    """One principal that reads models.
 
+    who: its name here. first: its first read. sources, agents: what it used, and `addresses` and
+    `told` as logs wrote them. lease: the last that covered a read of it: model, from, to, shards,
+    grant. ties: credentials and addresses of its reads outside grants.
+    """
+
+    who: str
     first: float
     sources: set[str] = field(default_factory=set)
     agents: set[str] = field(default_factory=set)
+    addresses: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
+    lease: tuple[int, float, float, frozenset[int], Grant] | None = None
+    tracks: dict[tuple[int, bool], Track] = field(default_factory=dict)
+    ties: set[tuple[str, str]] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -87,9 +97,10 @@ class Examiner:
         self.ties = Ties()
         self.streams: dict[str, Stream] = {}
         self.rules: dict[str, Level] = {}
-        self.known: dict[str, Known] = {}
+        self.people: dict[str, Person] = {}
+        self.first_read = float("inf")
         self.uses: dict[str, Use] = {}
-        self.actions: Counter[Action] = Counter()
+        self.actions = [0] * 15
         self.events = 0
         self.outside = 0
         self.repeated = 0
@@ -99,8 +110,8 @@ class Examiner:
         self._places = guarded.places()
         self._keys = _with_parents(guarded.keys())
         self._containers = frozenset(_container(at) for m in guarded.models for at in m.places)
-        self._recent: tuple[set[tuple[str, str]], set[tuple[str, str]]] = (set(), set())
-        self._steps = {
+        self._recent: tuple[set[str], set[str]] = (set(), set())
+        steps = {
             Action.READ: self._read,
             Action.OPEN: self._read,
             Action.COPY: self._copied,
@@ -110,6 +121,7 @@ class Examiner:
             Action.EXECUTE: self._door,
             Action.UNKNOWN: self._not_understood,
         }
+        self._steps = [steps.get(Action(number)) if number else None for number in range(15)]
 
     def fail(self, broken: Broken, place: Place) -> None:
         """Count a record that could not be read."""
@@ -138,7 +150,7 @@ class Examiner:
             stream = self.streams[name] = Stream(name)
         stream.take(time, place)
         self.actions[event.action] += 1
-        step = self._steps.get(event.action)
+        step = self._steps[event.action]
         if step is not None:
             step(event, place)
 
@@ -149,55 +161,99 @@ class Examiner:
             if event.target in self._keys:
                 self._decrypted(event, place)
             return
-        if not event.ok or (event.request and self._seen(event)):
+        if not event.ok or (event.request and self._seen(event.request)):
             return
         number, shard = held
-        model = self.guarded.models[number].name
-        who = self.guarded.named(event.principal)
-        grant = self.leases.covering(who, model, shard.number, event.time)
+        person = self.people.get(event.principal) or self._met(event)
+        if event.time < self.first_read:
+            self.first_read = event.time
+        if event.address not in person.addresses or event.agent not in person.told:
+            self._unusual(person, number, event, place)
+        grant = self._grant(person, number, shard, event.time)
         offset, length = _extent(event, shard)
-        self.coverage.add(who, number, shard, grant is not None, event.time, offset, length, place)
-        self._usual(who, model, event, place)
-        if event.presigned:
-            self.tallies.add(Kind.PRESIGNED, who, model, event.time, place, max(0, length))
-        if event.account and event.owner and event.account != event.owner:
-            self.tallies.add(
-                Kind.CROSS_ACCOUNT, who, model, event.time, place, max(0, length), event.account
-            )
-        if grant is not None:
-            use = self.uses.setdefault(grant.id, Use())
-            use.reads += 1
-            use.served += max(0, length)
+        key = (number, grant is not None)
+        track = person.tracks.get(key)
+        if track is None:
+            track = person.tracks[key] = self.coverage.track(person.who, *key)
+        self.coverage.add(track, shard, event.time, offset, length, place)
+        if event.presigned or event.account != event.owner:
+            self._irregular(person.who, number, length, event, place)
+        if grant is None:
+            self._ungranted(person, number, shard, length, event, place)
             return
-        self.ties.add(who, event.credential, event.address)
-        if self.journal is not None:
-            held_one = self.leases.known(who, model)
-            kind = Kind.READ_OUTSIDE if held_one else Kind.READ_UNGRANTED
-            self.tallies.add(kind, who, model, event.time, place, max(0, length), shard.name)
+        use = self.uses.get(grant.id)
+        if use is None:
+            use = self.uses[grant.id] = Use()
+        use.reads += 1
+        use.served += max(0, length)
 
-    def _usual(self, who: str, model: str, event: Event, place: Place) -> None:
-        source = self._sources.of(event.address) if event.address else ""
-        agent = _program(event.agent)
-        known = self.known.get(who)
-        if known is None:
-            if len(self.known) >= MOST_PRINCIPALS:
-                return
-            self.known[who] = Known(event.time, {source}, {agent})
-            if event.time - self.first >= self.settings.learning:
-                self.tallies.add(
-                    Kind.NEW_PRINCIPAL, who, model, event.time, place, detail=source or "no address"
-                )
-            return
-        # Nothing is new of whom nothing was usual yet.
-        late = event.time - known.first >= self.settings.learning
-        if source not in known.sources and len(known.sources) < _MOST_NEW:
-            known.sources.add(source)
-            if late and source:
-                self.tallies.add(Kind.NEW_SOURCE, who, model, event.time, place, detail=source)
-        if agent not in known.agents and len(known.agents) < _MOST_NEW:
-            known.agents.add(agent)
-            if late and agent:
-                self.tallies.add(Kind.NEW_AGENT, who, model, event.time, place, detail=agent)
+    def _grant(self, person: Person, number: int, shard: Shard, time: float) -> Grant | None:
+        """The grant that covers a read. Most reads are under the same as the one before."""
+        lease = person.lease
+        if (
+            lease is not None
+            and lease[0] == number
+            and lease[1] <= time <= lease[2]
+            and shard.number in lease[3]
+        ):
+            return lease[4]
+        model = self.guarded.models[number].name
+        grant = self.leases.covering(person.who, model, shard.number, time)
+        if grant is not None:
+            begin = grant.released or 0.0
+            person.lease = (number, begin, grant.lease_end, grant.shards, grant)
+        return grant
+
+    def _ungranted(
+        self, person: Person, number: int, shard: Shard, length: int, event: Event, place: Place
+    ) -> None:
+        tie = (event.credential, event.address)
+        if tie not in person.ties:
+            if len(person.ties) < MOST_TIES:
+                person.ties.add(tie)
+            self.ties.add(person.who, event.credential, event.address)
+        if self.journal is not None:
+            model = self.guarded.models[number].name
+            known = self.leases.known(person.who, model)
+            kind = Kind.READ_OUTSIDE if known else Kind.READ_UNGRANTED
+            self.tallies.add(kind, person.who, model, event.time, place, max(0, length), shard.name)
+
+    def _irregular(self, who: str, number: int, length: int, event: Event, place: Place) -> None:
+        model, size = self.guarded.models[number].name, max(0, length)
+        if event.presigned:
+            self.tallies.add(Kind.PRESIGNED, who, model, event.time, place, size)
+        if event.account and event.owner and event.account != event.owner:
+            self.tallies.add(Kind.CROSS_ACCOUNT, who, model, event.time, place, size, event.account)
+
+    def _met(self, event: Event) -> Person:
+        """Somebody who was not seen before. Beyond so many, all are one, of whom nothing is new."""
+        if len(self.people) >= MOST_PRINCIPALS:
+            return self.people.setdefault(OTHERS, Person(OTHERS, event.time))
+        who = self.guarded.named(event.principal)
+        person = self.people[event.principal] = Person(who, event.time)
+        return person
+
+    def _unusual(self, person: Person, number: int, event: Event, place: Place) -> None:
+        """An address or an agent that logs did not write beside this principal before."""
+        model, time = self.guarded.models[number].name, event.time
+        source, agent = self._sources.of(event.address), _program(event.agent)
+        if not person.addresses and time - self.first_read >= self.settings.learning:
+            self.tallies.add(
+                Kind.NEW_PRINCIPAL, person.who, model, time, place, detail=source or "no address"
+            )
+        for used, name, kind in (
+            (person.sources, source, Kind.NEW_SOURCE),
+            (person.agents, agent, Kind.NEW_AGENT),
+        ):
+            if name and name not in used and len(used) < _MOST_NEW:
+                # Nothing is new of whom nothing is usual yet.
+                if time - person.first >= self.settings.learning:
+                    self.tallies.add(kind, person.who, model, time, place, detail=name)
+                used.add(name)
+        if len(person.addresses) < _MOST_NEW:
+            person.addresses.add(event.address)
+        if len(person.told) < _MOST_NEW:
+            person.told.add(event.agent)
 
     def _copied(self, event: Event, place: Place) -> None:
         held = self._places.get(event.target)
@@ -290,15 +346,14 @@ class Examiner:
             self.guarded.holder_of(target) is not None
         )
 
-    def _seen(self, event: Event) -> bool:
+    def _seen(self, request: str) -> bool:
         """Whether this request was counted already: stores deliver some events twice, and two logs
         may hold the same one."""
-        key = (event.request, event.target)
         recent, before = self._recent
-        if key in recent or key in before:
+        if request in recent or request in before:
             self.repeated += 1
             return True
-        recent.add(key)
+        recent.add(request)
         if len(recent) >= _RECENT:
             self._recent = (set(), recent)
         return False

@@ -18,7 +18,7 @@ import msgspec
 from tidegate.audit.event import Broken, Place
 
 
-class _Request(msgspec.Struct):
+class _Request(msgspec.Struct, gc=False):
     id: str
     requester: str
     model: str
@@ -30,7 +30,7 @@ class _Request(msgspec.Struct):
     why: str = ""
 
 
-class _Does(msgspec.Struct):
+class _Does(msgspec.Struct, gc=False):
     kind: str
     grant: str = ""
     by: str = ""
@@ -42,13 +42,13 @@ class _Does(msgspec.Struct):
     request: _Request | None = None
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, gc=False):
     n: int
     time: int
     does: _Does
 
 
-class _Logged(msgspec.Struct):
+class _Logged(msgspec.Struct, gc=False):
     """An entry of the transparency log; the journal's own entry stands in its body."""
 
     kind: str

@@ -51,7 +51,8 @@ class Measured:
     bytes in all, as often as they were served. fresh: the share of served bytes of known place that
     nobody of them had read before, or None. known: the share of served bytes whose place is logged.
     days: days on which something was read. busiest: the largest day's share of the model, at most.
-    shards: complete shards, at most.
+    shards: complete shards, at most. opened: whether files were opened without a word on what was
+    read of them.
     """
 
     model: Model
@@ -65,6 +66,7 @@ class Measured:
     days: int
     busiest: float
     shards: int
+    opened: bool
 
     @property
     def total(self) -> Bounds:
@@ -133,6 +135,7 @@ def measure(tracks: Sequence[Track], model: Model, stretch: int) -> Measured:
         days=len({number * stretch // DAY for number in numbers}),
         busiest=(best[1][0] if best else 0) / model.size,
         shards=line.complete(),
+        opened=any(cell.opened for track in tracks for cell in track.cells.values()),
     )
 
 

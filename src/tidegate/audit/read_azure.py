@@ -20,19 +20,19 @@ from tidegate.audit.reader import UnreadableError, seconds_of, unquoted
 from tidegate.audit.records import Record, json_records
 
 
-class _Requester(msgspec.Struct):
+class _Requester(msgspec.Struct, gc=False):
     objectId: str = ""
     upn: str = ""
     appId: str = ""
 
 
-class _Identity(msgspec.Struct):
+class _Identity(msgspec.Struct, gc=False):
     type: str = ""
     requester: _Requester | None = None
     tokenHash: str = ""
 
 
-class _Properties(msgspec.Struct):
+class _Properties(msgspec.Struct, gc=False):
     accountName: str = ""
     userAgentHeader: str = ""
     objectKey: str = ""
@@ -43,7 +43,7 @@ class _Properties(msgspec.Struct):
     id: str = ""
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, gc=False):
     time: datetime | None = None
     category: str | None = None
     operationName: str = ""

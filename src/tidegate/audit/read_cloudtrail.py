@@ -27,15 +27,15 @@ from tidegate.audit.reader import (
 from tidegate.audit.records import Record, json_records
 
 
-class _Issuer(msgspec.Struct):
+class _Issuer(msgspec.Struct, gc=False):
     arn: str = ""
 
 
-class _Session(msgspec.Struct):
+class _Session(msgspec.Struct, gc=False):
     sessionIssuer: _Issuer | None = None
 
 
-class _Identity(msgspec.Struct):
+class _Identity(msgspec.Struct, gc=False):
     type: str = ""
     arn: str = ""
     principalId: str = ""
@@ -45,18 +45,18 @@ class _Identity(msgspec.Struct):
     sessionContext: _Session | None = None
 
 
-class _Resource(msgspec.Struct):
+class _Resource(msgspec.Struct, gc=False):
     ARN: str = ""
     accountId: str = ""
     type: str = ""
 
 
-class _More(msgspec.Struct):
+class _More(msgspec.Struct, gc=False):
     bytesTransferredOut: float = -1.0
     AuthenticationMethod: str = ""
 
 
-class _Entry(msgspec.Struct):
+class _Common(msgspec.Struct, gc=False):
     eventSource: str
     eventName: str
     eventTime: datetime | None = None
@@ -65,8 +65,6 @@ class _Entry(msgspec.Struct):
     sourceIPAddress: str = ""
     userAgent: str | None = None
     errorCode: str | None = None
-    requestParameters: msgspec.Raw = msgspec.Raw(b"null")
-    additionalEventData: msgspec.Raw = msgspec.Raw(b"null")
     resources: list[_Resource] | None = None
     requestID: str | None = None
     recipientAccountId: str = ""
@@ -74,12 +72,22 @@ class _Entry(msgspec.Struct):
     eventCategory: str = ""
 
 
-class _S3(msgspec.Struct):
+class _Entry(_Common, gc=False):
+    requestParameters: msgspec.Raw = msgspec.Raw(b"null")
+    additionalEventData: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _S3(msgspec.Struct, gc=False):
     bucketName: str = ""
     key: str = ""
     copied: str = msgspec.field(name="x-amz-copy-source", default="")
     copied_range: str = msgspec.field(name="x-amz-copy-source-range", default="")
     Range: str = ""
+
+
+class _S3Entry(_Common, gc=False):
+    requestParameters: _S3 | None = None
+    additionalEventData: _More | None = None
 
 
 _READ: Final = Action.READ
@@ -152,6 +160,7 @@ _MANAGEMENT: Final = "cloudtrail management"
 _DATA: Final = "cloudtrail other data"
 
 _entry: Final = msgspec.json.Decoder(_Entry)
+_s3_entry: Final = msgspec.json.Decoder(_S3Entry)
 _s3: Final = msgspec.json.Decoder(_S3 | None)
 _more: Final = msgspec.json.Decoder(_More | None)
 _any: Final = msgspec.json.Decoder(dict[str, object] | None)
@@ -169,12 +178,11 @@ class CloudTrail:
 
     def parse(self, raw: bytes) -> Event:
         """Raises UnreadableError where a record has no time."""
-        entry = _entry.decode(raw)
+        entry, found = _decoded(raw)
         moment = entry.eventTime or entry.shipped
         if moment is None:
             raise UnreadableError("a record without eventTime")
         identity = entry.userIdentity or _NOBODY
-        found = _of_s3(entry) if entry.eventSource in _S3_SOURCES else _of_others(entry, identity)
         action, target, offset, length, other, presigned, stream = found
         return Event(
             time=seconds_of(moment),
@@ -197,10 +205,27 @@ class CloudTrail:
         )
 
 
+def _decoded(raw: bytes) -> tuple[_Common, _Found]:
+    """The record, and what it did. Most are S3's, whose parameters have a known shape."""
+    if b's3.amazonaws.com"' in raw:
+        try:
+            whole = _s3_entry.decode(raw)
+        except msgspec.ValidationError:
+            whole = None
+        if whole is not None and whole.eventSource in _S3_SOURCES:
+            asked = whole.requestParameters or _NOTHING_ASKED
+            return whole, _of_s3(whole, asked, whole.additionalEventData or _NOTHING_MORE)
+    entry = _entry.decode(raw)
+    if entry.eventSource not in _S3_SOURCES:
+        return entry, _of_others(entry)
+    asked = _s3.decode(entry.requestParameters) or _NOTHING_ASKED
+    return entry, _of_s3(entry, asked, _more.decode(entry.additionalEventData) or _NOTHING_MORE)
+
+
 _Found = tuple[Action, str, int, int, str, bool, str]
 
 
-def _of_s3(entry: _Entry) -> _Found:
+def _of_s3(entry: _Common, asked: _S3, more: _More) -> _Found:
     action = _S3_ACTIONS.get(entry.eventName, Action.UNKNOWN)
     data = entry.eventCategory == "Data" or entry.managementEvent is False
     if action is Action.UNKNOWN and not data:
@@ -209,8 +234,6 @@ def _of_s3(entry: _Entry) -> _Found:
         action = Action.LIST if reads else Action.OTHER
     if entry.eventName in _REMOVED_CHECKS:
         action = Action.LOGGING_OFF
-    asked = _s3.decode(entry.requestParameters) or _NOTHING_ASKED
-    more = _more.decode(entry.additionalEventData) or _NOTHING_MORE
     bucket = asked.bucketName
     target = f"s3://{bucket}/{asked.key}" if asked.key else f"s3://{bucket}" if bucket else ""
     offset = length = UNKNOWN
@@ -231,7 +254,7 @@ def _of_s3(entry: _Entry) -> _Found:
     return action, target, offset, length, other, presigned, _S3_STREAM if data else _MANAGEMENT
 
 
-def _of_others(entry: _Entry, identity: _Identity) -> _Found:
+def _of_others(entry: _Entry) -> _Found:
     action = _ELSEWHERE.get((entry.eventSource, entry.eventName), Action.OTHER)
     target = other = ""
     if action is not Action.OTHER:
@@ -276,7 +299,7 @@ def _principal(identity: _Identity) -> str:
     return identity.principalId or identity.type or "unknown"
 
 
-def _owner(entry: _Entry) -> str:
+def _owner(entry: _Common) -> str:
     for resource in entry.resources or ():
         if resource.accountId:
             return resource.accountId

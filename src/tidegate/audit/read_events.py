@@ -17,7 +17,7 @@ from tidegate.audit.reader import UnreadableError
 from tidegate.audit.records import Record, json_records
 
 
-class _Own(msgspec.Struct):
+class _Own(msgspec.Struct, gc=False):
     stream: str
     action: str
     offset: int = UNKNOWN
@@ -27,43 +27,43 @@ class _Own(msgspec.Struct):
     presigned: bool = False
 
 
-class _Account(msgspec.Struct):
+class _Account(msgspec.Struct, gc=False):
     uid: str = ""
 
 
-class _User(msgspec.Struct):
+class _User(msgspec.Struct, gc=False):
     name: str = ""
     account: _Account | None = None
     credential_uid: str = ""
 
 
-class _Actor(msgspec.Struct):
+class _Actor(msgspec.Struct, gc=False):
     user: _User
 
 
-class _Named(msgspec.Struct):
+class _Named(msgspec.Struct, gc=False):
     name: str = ""
 
 
-class _Uid(msgspec.Struct):
+class _Uid(msgspec.Struct, gc=False):
     uid: str = ""
 
 
-class _Endpoint(msgspec.Struct):
+class _Endpoint(msgspec.Struct, gc=False):
     ip: str = ""
     name: str = ""
 
 
-class _Api(msgspec.Struct):
+class _Api(msgspec.Struct, gc=False):
     operation: str
     request: _Uid | None = None
 
 
-class _Request(msgspec.Struct):
+class _Request(msgspec.Struct, gc=False):
     user_agent: str = ""
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, gc=False):
     class_uid: int
     time: int
     actor: _Actor

@@ -19,22 +19,22 @@ from tidegate.audit.reader import UnreadableError, seconds_of
 from tidegate.audit.records import Record, json_records
 
 
-class _Who(msgspec.Struct):
+class _Who(msgspec.Struct, gc=False):
     principalEmail: str = ""
     principalSubject: str = ""
     serviceAccountKeyName: str = ""
 
 
-class _From(msgspec.Struct):
+class _From(msgspec.Struct, gc=False):
     callerIp: str = ""
     callerSuppliedUserAgent: str = ""
 
 
-class _Status(msgspec.Struct):
+class _Status(msgspec.Struct, gc=False):
     code: int = 0
 
 
-class _Payload(msgspec.Struct):
+class _Payload(msgspec.Struct, gc=False):
     methodName: str
     serviceName: str = ""
     resourceName: str = ""
@@ -44,12 +44,12 @@ class _Payload(msgspec.Struct):
     serviceData: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _Resource(msgspec.Struct):
+class _Resource(msgspec.Struct, gc=False):
     type: str = ""
     labels: dict[str, Any] | None = None
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, gc=False):
     protoPayload: _Payload | None = None
     timestamp: datetime | None = None
     insertId: str = ""

@@ -19,24 +19,24 @@ from tidegate.audit.reader import UnreadableError, seconds_of
 from tidegate.audit.records import Record, json_records
 
 
-class _User(msgspec.Struct):
+class _User(msgspec.Struct, gc=False):
     username: str = ""
     uid: str = ""
     extra: dict[str, Any] | None = None
 
 
-class _Object(msgspec.Struct):
+class _Object(msgspec.Struct, gc=False):
     resource: str = ""
     subresource: str = ""
     namespace: str = ""
     name: str = ""
 
 
-class _Status(msgspec.Struct):
+class _Status(msgspec.Struct, gc=False):
     code: int = 0
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, gc=False):
     auditID: str
     stage: str
     verb: str

@@ -20,13 +20,13 @@ from tidegate.audit.reader import UnreadableError, seconds_of
 from tidegate.audit.records import Record, json_records
 
 
-class _Auth(msgspec.Struct):
+class _Auth(msgspec.Struct, gc=False):
     display_name: str = ""
     entity_id: str = ""
     accessor: str = ""
 
 
-class _Request(msgspec.Struct):
+class _Request(msgspec.Struct, gc=False):
     path: str
     operation: str = ""
     id: str = ""
@@ -35,7 +35,7 @@ class _Request(msgspec.Struct):
     headers: dict[str, Any] | None = None
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, gc=False):
     time: datetime
     type: str
     request: _Request

@@ -17,12 +17,16 @@ from tidegate.audit.event import UNKNOWN, Action, Event
 from tidegate.audit.reader import UnreadableError, role_of, unquoted
 from tidegate.audit.records import Record, text_lines
 
-_LINE: Final = re.compile(
-    r"(?P<owner>\S+) (?P<bucket>\S+) \[(?P<time>[^\]]+)\] (?P<address>\S+) (?P<who>\S+) "
-    r'(?P<request>\S+) (?P<operation>\S+) (?P<key>\S+) (?:"(?P<uri>[^"]*)"|-) (?P<status>\S+) '
-    r'(?P<error>\S+) (?P<sent>\S+) (?P<size>\S+) \S+ \S+ (?:"[^"]*"|-) (?:"(?P<agent>[^"]*)"|-)'
-    r"(?: (?P<version>\S+) (?P<host>\S+) (?P<signature>\S+) (?P<cipher>\S+) (?P<method>\S+))?"
+_HEAD: Final = (
+    r"[^ ]+ ([^ ]+) \[([^\]]+)\] ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+) "
+    r'(?:"[^"]*"|-) ([^ ]+) [^ ]+ ([^ ]+) ([^ ]+) '
 )
+_TAIL: Final = r'[^ ]+ [^ ]+ (?:"[^"]*"|-) (?:"([^"]*)"|-)(?: [^ ]+ [^ ]+ [^ ]+ [^ ]+ ([^ \r\n]+))?'
+_LINE: Final = re.compile(_HEAD + _TAIL)
+_FORGED: Final = re.compile(_HEAD + "()()")
+"""Whoever reads chooses referrer and agent, and may put quotes in: what was served stands before
+them."""
+
 _MONTHS: Final = {
     name: number
     for number, name in enumerate(
@@ -74,12 +78,12 @@ class S3Access:
 
     def parse(self, raw: bytes) -> Event:
         """Raises UnreadableError for a line of another shape."""
-        match = _LINE.match(raw.decode("utf-8", "replace"))
+        line = raw.decode("utf-8", "replace")
+        match = _LINE.match(line) or _FORGED.match(line)
         if match is None:
             raise UnreadableError("not a line of an S3 server access log")
         (
-            _owner, bucket, time, address, who, request, operation, key, _uri, status, _error,
-            sent, size, agent, _version, _host, _signature, _cipher, method,
+            bucket, time, address, who, request, operation, key, status, sent, size, agent, method,
         ) = match.groups()  # fmt: skip
         action = _ACTIONS.get(operation) or _other(operation)
         length = int(sent) if sent.isdecimal() else 0 if sent == "-" else UNKNOWN

@@ -18,7 +18,7 @@ Record = tuple[int, bytes | Broken]
 """The line, or the record of a document, from 1, and its text or why there is none."""
 
 
-class _Envelope(msgspec.Struct):
+class _Envelope(msgspec.Struct, gc=False):
     Records: list[msgspec.Raw] | None = None
     records: list[msgspec.Raw] | None = None
 

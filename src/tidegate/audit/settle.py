@@ -131,13 +131,11 @@ def _own_approval(examined: Examiner, grant: Grant, shown: Shown) -> Iterator[Fi
 
 def _unread(examined: Examiner, journal: Journal, shown: Shown) -> Iterator[Finding]:
     """Only where logs that hold reads cover the lease: elsewhere silence says nothing."""
-    if examined.first > examined.last:
-        return
     guarded = {model.name for model in examined.guarded.models}
     for grant in journal.releases():
         released = grant.released or 0.0
         use = examined.uses.get(grant.id)
-        covered = examined.first <= released and grant.lease_end <= examined.last
+        covered = examined.first_read <= released and grant.lease_end <= examined.last
         if covered and grant.model in guarded and (use is None or not use.reads):
             unwrapped = (
                 "keys were unwrapped for it"
@@ -221,8 +219,8 @@ def _pairs(examined: Examiner, journal: Journal, shown: Shown) -> Iterator[Findi
                 yield Finding(
                     kind=Kind.PAIR, who=f"{one}, {other}", time=max(g.asked for g in grants),
                     text=f"{other} approved {len(there)} of {len(asked[one])} requests of {one}, "
-                    f"and {one} {len(back)} of {other}'s {len(asked[other])}; were approvals blind to "
-                    f"who asks, the chance would be {chances[0]:.1g} and {chances[1]:.1g}",
+                    f"and {one} {len(back)} of {other}'s {len(asked[other])}; were approvals blind "
+                    f"to who asks, the chance would be {chances[0]:.1g} and {chances[1]:.1g}",
                     evidence=shown([grant.place for grant in grants]),
                     assumptions=(
                         ("Everybody could approve everybody's requests. Where shifts or teams "

@@ -1,24 +1,25 @@
 """Which logs there are, from when to when, and where they are silent though they never are.
 
-A stream is one kind of log (of one owner). Its events are counted by the hour. Silence is judged by
-what the same hour of other days holds, where there are days enough, and by the mean otherwise.
+A stream is one kind of log. Its events are counted by the hour, and silence is judged by what
+comparable hours hold.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from statistics import median
+from itertools import pairwise
 from typing import Final
 
 from tidegate.audit.event import Place
 
 HOUR: Final = 3600
 ENOUGH_DAYS: Final = 5
-EXPECTED: Final = 30.0
-"""Events that ought to have been in a silence before it is called a gap."""
+FEWEST_HOURS: Final = 3
+BUSY: Final = 20
+_CHANCE: Final = 0.01
+_LONGEST: Final = 24 * 14
 
 _MOST_HOURS: Final = 200_000
 
@@ -38,8 +39,11 @@ class Stream:
         """Count one event."""
         self.events += 1
         hour = int(time // HOUR)
-        if hour in self.hours or len(self.hours) < _MOST_HOURS:
-            self.hours[hour] += 1
+        held = self.hours.get(hour)
+        if held is not None:
+            self.hours[hour] = held + 1
+        elif len(self.hours) < _MOST_HOURS:
+            self.hours[hour] = 1
         if time < self.first:
             self.first, self.first_place = time, place
         if time > self.last:
@@ -48,36 +52,65 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A silence: from and to in seconds since the epoch, and how many events were expected."""
+    """A silence: from and to in seconds since the epoch, and what makes it one, in words."""
 
     start: float
     end: float
-    expected: float
+    why: str
 
 
 def gaps(stream: Stream) -> list[Gap]:
-    """Silences in which `EXPECTED` events or more ought to have been."""
+    """Silent hours that never are silent.
+
+    Comparable hours are the same ones of other days, or, of a log of few days, all others. A
+    silence is a gap where one of its hours holds `BUSY` events or more in every comparable hour; or
+    where chance would leave a silence as long as this in less than one log of a hundred, each hour being
+    silent as often as it is on other days.
+    """
     present = sorted(stream.hours)
-    if len(present) < 3:
+    if len(present) < FEWEST_HOURS:
         return []
-    usual = _usual(stream, present)
+    days = range(present[0] // 24, present[-1] // 24 + 1)
     found = []
-    for before, after in itertools.pairwise(present):
+    for before, after in pairwise(present):
         if after - before > 1:
-            expected = sum(usual(hour) for hour in range(before + 1, after))
-            if expected >= EXPECTED:
-                found.append(Gap(float((before + 1) * HOUR), float(after * HOUR), expected))
+            start, end = float((before + 1) * HOUR), float(after * HOUR)
+            # A year of silence is no longer looked at hour by hour.
+            silent = range(before + 1, min(after, before + 1 + _LONGEST))
+            if len(days) < ENOUGH_DAYS:
+                why = _quietest(stream.hours[hour] for hour in present)
+            else:
+                why = _busy(stream, silent, days) or _unlikely(stream, silent, days)
+            if why:
+                found.append(Gap(start, end, why))
     return found
 
 
-def _usual(stream: Stream, present: list[int]) -> Callable[[int], float]:
-    days = (present[-1] - present[0]) // 24 + 1
-    if days < ENOUGH_DAYS:
-        # Few days say nothing about nights: the whole span's mean, and only of its busy part.
-        mean = stream.events / (present[-1] - present[0] + 1)
-        return lambda hour: mean
-    numbers = range(present[0] // 24, present[-1] // 24 + 1)
-    by_hour = [
-        float(median(stream.hours.get(24 * day + hour, 0) for day in numbers)) for hour in range(24)
-    ]
-    return lambda hour: by_hour[hour % 24]
+def _quietest(counts: Iterable[int]) -> str:
+    least = min(counts)
+    return f"every other hour holds {least:,} events or more" if least >= BUSY else ""
+
+
+def _busy(stream: Stream, silent: range, days: range) -> str:
+    for hour in silent:
+        counts = [
+            stream.hours.get(24 * day + hour % 24, 0)
+            for day in days
+            if 24 * day + hour % 24 != hour
+        ]
+        # The first and the last day may be cut.
+        least = min(counts[1:-1], default=0)
+        if least >= BUSY:
+            return f"on every other day {hour % 24:02d}:00 holds {least:,} events or more"
+    return ""
+
+
+def _unlikely(stream: Stream, silent: range, days: range) -> str:
+    chance = 1.0
+    for hour in silent:
+        held = sum(24 * day + hour % 24 in stream.hours for day in days)
+        chance *= 1 - (held + 0.5) / (len(days) + 1)
+    places = 24 * len(days)
+    if chance * places >= _CHANCE:
+        return ""
+    return f"by chance a log of this length holds such a silence {chance * places:.1g} times"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +37,26 @@ def run(*words: str, cwd: Path | None = None) -> Ran:
     """Run `tidegate` with these words after it."""
     command = [sys.executable, "-c", _MEASURED, *words]
     done = subprocess.run(command, cwd=cwd, capture_output=True, check=False)  # noqa: S603
-    lines = done.stderr.decode().strip().splitlines()
+    return _ran(done.returncode, done.stdout, done.stderr)
+
+
+def run_fed(fed: Iterable[bytes], *words: str, cwd: Path | None = None) -> Ran:
+    """As `run`, with `fed` on standard input, which need not fit into memory."""
+    command = [sys.executable, "-c", _MEASURED, *words]
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        with subprocess.Popen(  # noqa: S603
+            command, cwd=cwd, stdin=subprocess.PIPE, stdout=output, stderr=errors
+        ) as process:
+            if process.stdin is not None:
+                with suppress(BrokenPipeError), process.stdin as pipe:
+                    pipe.writelines(fed)
+        output.seek(0)
+        errors.seek(0)
+        return _ran(process.returncode, output.read(), errors.read())
+
+
+def _ran(status: int, output: bytes, errors: bytes) -> Ran:
+    lines = errors.decode().strip().splitlines()
     told = lines.pop() if lines and lines[-1].isdecimal() else None
     peak = None if told is None else 1024 * int(told)
-    return Ran(done.returncode, done.stdout, "\n".join(lines), peak)
+    return Ran(status, output, "\n".join(lines), peak)

@@ -70,20 +70,20 @@ def logs(
 ) -> None:
     """Read logs once, as streams, and say what they show; memory does not grow with them."""
     from tidegate import __version__
-    from tidegate.audit import report
+    from tidegate.audit import files, report
     from tidegate.audit.conclude import Source, conclude
     from tidegate.audit.examine import Examiner, Settings
     from tidegate.audit.models import Guarded
-    from tidegate.cli import audit_files, audit_shown
+    from tidegate.cli import audit_models, audit_shown
     from tidegate.cli.progress import bars
 
-    guarded = audit_files.read_models(models) if models else Guarded(())
+    guarded = audit_models.read_models(models) if models else Guarded(())
     sources: list[Source] = []
     journal = None
     if grants is not None:
-        journal, source = audit_files.read_grants(grants, len(sources))
+        journal, source = files.read_grants(grants, len(sources))
         sources.append(source)
-    opened, unknown = audit_files.logs_of(targets, kind)
+    opened, unknown = files.logs_of(targets, kind)
     settings = Settings(
         note_share=note_percent / 100,
         skew=skew,
@@ -98,12 +98,12 @@ def logs(
         if events is not None:
             from tidegate.audit.ocsf_events import line_of
 
-            file = stack.enter_context(events.open("wb"))
+            written = stack.enter_context(events.open("wb"))
 
             def taken(event: Event) -> None:
-                file.write(line_of(event, __version__) + b"\n")
+                written.write(line_of(event, __version__) + b"\n")
 
-        audit_files.examine_logs(examiner, opened, unknown, sources, progress, rules, taken)
+        files.examine_logs(examiner, opened, unknown, sources, progress, rules, taken)
         progress("adding up", 0, 1)
         made = conclude(examiner, sources)
         progress("adding up", 1, 1)
@@ -126,9 +126,9 @@ def rules(
     out: Annotated[Path, typer.Option(help="A folder for the rules; made if it is not there.")],
 ) -> None:
     """Write Sigma rules for a SIEM: what one event alone can show about the models."""
-    from tidegate.cli import audit_files
+    from tidegate.cli import audit_models
 
-    count = _write_rules(audit_files.read_models(models), out)
+    count = _write_rules(audit_models.read_models(models), out)
     typer.echo(
         f"{count} rules in {out}. Coverage, drips and accounts are not among them: they need more "
         f"than one event, so keep running `tidegate audit`"

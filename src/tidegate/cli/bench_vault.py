@@ -15,7 +15,8 @@ Part = Callable[[Progress], dict[str, Figure]]
 def vault(as_json: AsJson = False, only: Only = None) -> None:
     """Custody: speed of sealing and opening beside peers, and what its checks let through.
 
-    Parts: seal (1 GiB beside Tink streaming and age), evidence (what real machines signed).
+    Parts: seal (1 GiB beside Tink streaming and age), evidence (what real machines signed),
+    audit (access logs: speed, ten million events in memory, thieves found, false findings).
     """
     chosen = chosen_of(only, PARTS)
     figures: dict[str, Figure] = {}
@@ -39,7 +40,15 @@ def evidence(progress: Progress) -> dict[str, Figure]:
     return vault_evidence.measure(progress)
 
 
+def audit(progress: Progress) -> dict[str, Figure]:
+    """Access logs: speed, memory, what is found how soon, false findings."""
+    from tidegate.bench import vault_audit
+
+    return vault_audit.measure(progress)
+
+
 PARTS: Mapping[str, Part] = {
     "seal": seal,
     "evidence": evidence,
+    "audit": audit,
 }

@@ -1,13 +1,16 @@
-"""The shell round `tidegate.audit`: opens logs, journals and models files, feeds the examiner."""
+"""The shell round the examiner: opens logs and journals, reads them as streams, feeds it.
+
+Everything else in this room is pure.
+"""
 
 from __future__ import annotations
 
+import gc
 import gzip
 import sys
-import tomllib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader, FileIO
 from pathlib import Path
@@ -17,13 +20,15 @@ from tidegate.audit.conclude import Source
 from tidegate.audit.event import Broken, Event, Place
 from tidegate.audit.examine import Examiner
 from tidegate.audit.grants import Journal, read_journal
-from tidegate.audit.models import Guarded, guarded, table_of
 from tidegate.audit.reader import FAULTS, Reader
 from tidegate.audit.readers import GRANTS, HEAD, READERS, kind_of
 from tidegate.audit.records import json_records
 from tidegate.audit.sigma import Sigma
 from tidegate.errors import ConfigError
-from tidegate.models.cache import Progress
+from tidegate.transparency.store_sqlite import SqliteStore
+
+Progress = Callable[[str, int, int], None]
+"""Told the stage, how much of it is done, and of how much."""
 
 _GZIP: Final = b"\x1f\x8b"
 _SQLITE: Final = b"SQLite format 3\x00"
@@ -130,22 +135,32 @@ def examine_logs(
     """Feed all logs, and add each to `sources`, by whose order evidence numbers them."""
     total = sum(log.path.stat().st_size for log in logs if log.path is not None)
     before = 0
-    for log in logs:
-        reader = READERS[log.kind]()
-        number = len(sources)
-        size = log.path.stat().st_size if log.path is not None else 0
-        with ExitStack() as stack:
-            file = stack.enter_context(_counted(log, before, total, progress))
-            items = _items(reader, file)
-            count = _feed(examiner, reader, number, items, sigma, taken)
-        before += size
-        progress("reading logs", before, total)
-        name = str(log.path) if log.path is not None else "standard input"
-        sources.append(Source(name, log.kind, reader.unit, count, size))
+    with seldom_collecting():
+        for log in logs:
+            reader = READERS[log.kind]()
+            size = log.path.stat().st_size if log.path is not None else 0
+            with _counted(log, before, total, progress) as lines:
+                items = _items(reader, lines)
+                count = feed(examiner, reader, len(sources), items, sigma, taken)
+            before += size
+            progress("reading logs", before, total)
+            name = str(log.path) if log.path is not None else "standard input"
+            sources.append(Source(name, log.kind, reader.unit, count, size))
     for path in unknown:
         place = Place(len(sources), 1)
         examiner.fail(Broken("no reader knows this file; give --kind if it is a log"), place)
         sources.append(Source(str(path), "unknown", "line", 0, path.stat().st_size))
+
+
+@contextmanager
+def seldom_collecting() -> Iterator[None]:
+    """Records make no cycles: to look for them after every few hundred costs a fifth."""
+    before = gc.get_threshold()
+    gc.set_threshold(200_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _items(reader: Reader, lines: Iterable[bytes]) -> Iterator[tuple[int, bytes | Broken]]:
@@ -158,7 +173,7 @@ def _items(reader: Reader, lines: Iterable[bytes]) -> Iterator[tuple[int, bytes 
         yield number + 1, Broken(f"the file ends early or is damaged: {error}")
 
 
-def _feed(
+def feed(
     examiner: Examiner,
     reader: Reader,
     source: int,
@@ -166,6 +181,7 @@ def _feed(
     sigma: Sigma | None,
     taken: Taken | None,
 ) -> int:
+    """Parse and examine one log's records. Returns how many there were."""
     parse, take = reader.parse, examiner.take
     count = 0
     for number, raw in items:
@@ -234,30 +250,6 @@ def _counted(log: Opened, before: int, total: int, progress: Progress) -> _Count
     return _Counted(file, under, tell)
 
 
-def read_models(path: Path) -> Guarded:
-    """The models file, with the sealed manifests that it names. Raises ConfigError."""
-    try:
-        table = table_of(tomllib.loads(path.read_text()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no TOML: {error}", file=str(path)) from error
-    named = {told.manifest for told in table.model if told.manifest}
-    return guarded(table, {name: _sealed(path.parent / name) for name in named})
-
-
-def _sealed(path: Path) -> list[tuple[str, int]]:
-    """Names and sizes of a sealed model's shards, as they lie in its folder."""
-    from tidegate.vault.manifest import MAX_MANIFEST_BYTES, Manifest
-    from tidegate.vault.seal_chunks import sealed_size
-    from tidegate.vault.seal_files import read_bytes, shard_path
-
-    manifest = Manifest.parse(read_bytes(path, MAX_MANIFEST_BYTES))
-    folder = path.parent
-    return [
-        (shard_path(folder, shard.number).name, sealed_size(shard.size))
-        for shard in manifest.shards
-    ]
-
-
 def read_grants(path: Path, source: int) -> tuple[Journal, Source]:
     """The journal of grants, from JSON lines or from a log's SQLite file."""
     with path.open("rb") as file:
@@ -282,8 +274,6 @@ def _records_of(path: Path) -> Iterator[tuple[int, bytes | Broken]]:
 
 
 def _from_sqlite(path: Path) -> Iterator[tuple[int, bytes | Broken]]:
-    from tidegate.transparency.store_sqlite import SqliteStore
-
     store = SqliteStore(path)
     number = 0
     while rows := store.read(number, 1000):

@@ -1,0 +1,33 @@
+"""The models file, with the manifests of sealed models that it names."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from tidegate.audit.models import Guarded, guarded, table_of
+from tidegate.errors import ConfigError
+
+
+def read_models(path: Path) -> Guarded:
+    """The models file, with the sealed manifests that it names. Raises ConfigError."""
+    try:
+        table = table_of(tomllib.loads(path.read_text()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}", file=str(path)) from error
+    named = {told.manifest for told in table.model if told.manifest}
+    return guarded(table, {name: _sealed(path.parent / name) for name in named})
+
+
+def _sealed(path: Path) -> list[tuple[str, int]]:
+    """Names and sizes of a sealed model's shards, as they lie in its folder."""
+    from tidegate.vault.manifest import MAX_MANIFEST_BYTES, Manifest
+    from tidegate.vault.seal_chunks import sealed_size
+    from tidegate.vault.seal_files import read_bytes, shard_path
+
+    manifest = Manifest.parse(read_bytes(path, MAX_MANIFEST_BYTES))
+    folder = path.parent
+    return [
+        (shard_path(folder, shard.number).name, sealed_size(shard.size))
+        for shard in manifest.shards
+    ]
