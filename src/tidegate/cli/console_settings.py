@@ -19,7 +19,7 @@ from tidegate.console.source_grants import Broker
 from tidegate.console.source_json import Findings, StatusFile
 from tidegate.console.source_ledger import LedgerSource
 from tidegate.console.source_metrics import MetricsSource, fetched
-from tidegate.console.source_verify import VerifySource
+from tidegate.console.source_verify import ReportFeed, VerifySource
 from tidegate.console.sources import Feed, Source
 from tidegate.errors import ConfigError
 from tidegate.record.entries import Begin
@@ -151,7 +151,8 @@ def sources_of(settings: ConsoleSettings, clock: Clock) -> dict[str, Source]:
 
 def feeds_of(settings: ConsoleSettings) -> tuple[Feed, ...]:
     """Where events come from."""
-    return tuple(Findings(path, source=name) for name, path in settings.findings.items())
+    findings = [Findings(path, source=name) for name, path in settings.findings.items()]
+    return (*findings, *([] if settings.verify is None else [ReportFeed(settings.verify)]))
 
 
 def broker_of(settings: ConsoleSettings) -> Broker | None:

@@ -17,7 +17,7 @@ from tidegate.config import Inner, Settings
 from tidegate.errors import ConfigError
 from tidegate.ledger.budgets import edge_between
 from tidegate.ledger.entries import OWN_PRINCIPAL
-from tidegate.models.port import Tokenizer
+from tidegate.models.port import Model, Tokenizer
 from tidegate.serve.inner.engine import InnerEngine
 from tidegate.serve.inner.measure import Measurer
 from tidegate.serve.inner.reasoning import ReasoningStore, Thinking
@@ -28,13 +28,18 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None,
 Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
 
 
-async def run_inner(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve the link until `stop`. Raises TidegateError before the first connection."""
+async def run_inner(
+    settings: Settings, stop: asyncio.Event, rig: Callable[[Model], Model] = lambda model: model
+) -> None:
+    """Serve the link until `stop`. Raises TidegateError before the first connection.
+
+    `rig`: what an attacker makes of the strong model; nothing, but for demonstrations.
+    """
     models, inner, zones = settings.models, settings.inner, settings.budget.zones
     reviewers = _digests(inner.reviewers)
     tokenizer = parts.load_tokenizer(models)
     thinking = _thinking(inner, tokenizer)
-    strong, weak = parts.strong_model(models), parts.weak_model(models)
+    strong, weak = rig(parts.strong_model(models)), parts.weak_model(models)
     budgets = budgets_of(settings, models.parameters or strong.describe().parameters)
     observer = None
     if inner.measurements is not None:

@@ -120,6 +120,26 @@ def direct(
     _until_stopped(lambda stop: run_direct(chosen, stop, _announce(ready_file)))
 
 
+@app.command(hidden=True)
+def rigged(
+    attack: Annotated[Path, typer.Option(help="The lies begin when this file is there.")],
+    settings: SettingsFile = None,
+    pair: Pair = None,
+) -> None:
+    """Run an inner half that begins to lie: the attacker of `tidegate up`, no more."""
+    from tidegate.cli.half_inner import run_inner
+    from tidegate.models.port import Model
+    from tidegate.redteam.rigged import RiggedModel, bits
+
+    chosen = settings_of(settings, pair)
+    stolen = bits(b"what would be the weights' bytes, of which a thief has gigabytes")
+
+    def rig(model: Model) -> Model:
+        return RiggedModel(model, attack.exists, stolen)
+
+    _until_stopped(lambda stop: run_inner(chosen, stop, rig))
+
+
 @app.command()
 def key(
     principal: Annotated[str, typer.Argument(help="Who will use it; budgets go by this name.")],

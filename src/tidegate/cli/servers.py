@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO
@@ -22,17 +22,25 @@ PATIENCE = 300.0
 
 SETTINGS = "settings.toml"
 
+_WITH_API = ("outer", "direct")
+
 
 class Servers:
     """Context manager over the processes. `folder` gets settings, logs and the ready file.
 
     `halves` are started in order and ended in reverse; the one with the API says when it is ready.
+    `options`: more of a half's command line.
     """
 
     def __init__(
-        self, settings: Settings, folder: Path, halves: tuple[str, ...] = ("inner", "outer")
+        self,
+        settings: Settings,
+        folder: Path,
+        halves: tuple[str, ...] = ("inner", "outer"),
+        options: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._halves = halves
+        self._options = options or {}
         self._settings = settings
         self._folder = folder
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -49,7 +57,9 @@ class Servers:
         # A service manager's way to say stop; as with Ctrl-C, the halves are ended in order.
         self._before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         for half in self._halves:
-            more = [] if half == "inner" else ["--ready-file", str(self._ready_file)]
+            more = [*self._options.get(half, ())]
+            if half in _WITH_API:
+                more += ["--ready-file", str(self._ready_file)]
             log = (self._folder / f"{half}.log").open("ab")
             self._logs.append(log)
             command = [sys.executable, "-m", "tidegate", "serve", half, "--settings", str(file)]

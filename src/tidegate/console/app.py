@@ -45,7 +45,12 @@ from tidegate.console.watch import brief
 MAX_BODY: Final = 1 << 16
 BEAT_S: Final = 10.0
 _BODY_S: Final = 10.0
-_KINDS: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_KINDS: Final = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
 _T = TypeVar("_T", bound=msgspec.Struct)
 _Answer = Callable[[Request, Session], Awaitable[Response]]
 

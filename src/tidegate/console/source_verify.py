@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +10,9 @@ import msgspec
 
 from tidegate.clock import Clock
 from tidegate.console.errors import SourceError
+from tidegate.console.event import Event
 from tidegate.console.picture import Martingale, Verification
+from tidegate.verify.replay_findings import Found
 from tidegate.verify.report import Report
 
 STALE_S: Final = 60.0
@@ -41,6 +44,41 @@ class VerifySource:
         if age > self._stale:
             raise SourceError(f"the verifier has said nothing for {age / 60:.0f} minutes")
         return self._seen[1]
+
+
+class ReportFeed:
+    """The report's findings as events; an answer's is about its principal's traffic, by number."""
+
+    def __init__(self, path: Path, *, source: str = "verifier") -> None:
+        self._path, self._source = path, source
+        self._seen = 0
+
+    def read(self) -> tuple[Event, ...]:
+        """Raises SourceError: the report cannot be read."""
+        try:
+            stat = self._path.stat()
+            if stat.st_mtime_ns == self._seen or stat.st_size > _MOST_BYTES:
+                return ()
+            report = msgspec.json.decode(self._path.read_bytes(), type=Report)
+        except FileNotFoundError:
+            return ()
+        except (OSError, msgspec.DecodeError) as error:
+            raise SourceError("the verifier's report cannot be read") from error
+        self._seen = stat.st_mtime_ns
+        return tuple(self._event(report, found, stat.st_mtime) for found in report.findings)
+
+    def _event(self, report: Report, found: Found, written: float) -> Event:
+        name = f"{report.verified.record} {found.kind} {found.where()}"
+        return Event(
+            uid=hashlib.sha256(name.encode()).hexdigest()[:32],
+            time=written,
+            severity=5 if found.conclusive else 3,
+            kind=found.kind,
+            source=self._source,
+            subject="",
+            title=f"{found.reason} ({found.where()})" if found.where() else found.reason,
+            body=msgspec.to_builtins(found),
+        )
 
 
 def _shown(report: Report, written: float) -> Verification:

@@ -90,7 +90,8 @@ class Watch:
         before, self._mood = self._mood, picture.headline.mood
         if before is None or before == self._mood:
             return
-        severity = {Mood.BAD: 4, Mood.WATCH: 2, Mood.UNKNOWN: 2, Mood.GOOD: 1}[self._mood]
+        # Never an alert itself: it would keep the mood that it tells of.
+        severity = 1 if self._mood is Mood.GOOD else 2
         event = Event(
             uid=f"mood-{picture.time:.3f}",
             time=picture.time,

@@ -33,6 +33,7 @@ export function happened(event) {
     && (!wanted.get("open_only") || (!event.done && event.severity >= 3));
   if (!matches) return;
   list.prepend(row(event));
+  if (before === null) end.textContent = "No older ones.";
   while (list.children.length > KEPT) list.lastElementChild.remove();
 }
 
