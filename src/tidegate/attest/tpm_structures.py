@@ -109,7 +109,7 @@ def tpm2b(cursor: Cursor, field: str, most: int = 1024) -> bytes:
 def parse_public(data: bytes) -> Public:
     """A TPMT_PUBLIC, or a TPM2B_PUBLIC that holds one. Raises `EvidenceError`."""
     cursor = Cursor(KIND, data)
-    if data[:2] == (len(data) - 2).to_bytes(2, "big") and len(data) > 2:
+    if len(data) > 2 and int.from_bytes(data[:2], "big") == len(data) - 2:
         cursor.take(2, "public.size")
         data = data[2:]
     kind = cursor.number(2, "public.type", "big")
