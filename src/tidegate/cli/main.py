@@ -48,6 +48,7 @@ from tidegate.cli import (
 )
 from tidegate.cli.attest import attest
 from tidegate.cli.demo import demo
+from tidegate.cli.up import up
 from tidegate.errors import TidegateError
 
 app = typer.Typer(
@@ -58,6 +59,7 @@ app = typer.Typer(
     "the weights send out a few bits a token, and a ledger charges every one.",
 )
 app.command()(demo)
+app.command()(up)
 app.command()(attest)
 app.add_typer(serve.app, name="serve")
 app.add_typer(ledger.app, name="ledger")
