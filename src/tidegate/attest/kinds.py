@@ -23,7 +23,9 @@ from tidegate.attest.files_nvidia import (
     is_host,
     is_nvidia,
 )
+from tidegate.attest.nvidia import appraise_rim
 from tidegate.attest.nvidia_eat import appraise_eat, parse_eat
+from tidegate.attest.nvidia_rim import parse_rim
 from tidegate.attest.sections import Section, azure_policy, snp_policy, tpm_policy
 from tidegate.attest.sections_dcap import sgx_policy, tdx_policy
 from tidegate.attest.sections_nvidia import host_policy, nvidia_policy
@@ -106,6 +108,17 @@ def _nvidia(data: bytes, along: Companions, section: Section, setting: Setting) 
     return appraise_devices(data, along.certificates, along.others, nvidia_policy(section), setting)
 
 
+def _never(data: bytes) -> bool:
+    """Reference values are companions of evidence; whoever asks for them by name may have them."""
+    del data
+    return False
+
+
+def _rim(data: bytes, along: Companions, section: Section, setting: Setting) -> Appraisal:
+    del along, section
+    return appraise_rim(parse_rim(data), setting)
+
+
 def _eat(data: bytes, along: Companions, section: Section, setting: Setting) -> Appraisal:
     del along, section
     return appraise_eat(parse_eat(data), setting)
@@ -176,6 +189,14 @@ KINDS: Final = (
         roots=roots.NVIDIA_DEVICES,
         recognise=is_nvidia,
         appraise=_nvidia,
+    ),
+    Kind(
+        name="nvidia-rim",
+        title="NVIDIA reference values",
+        section="nvidia",
+        roots=roots.NVIDIA_RIMS,
+        recognise=_never,
+        appraise=_rim,
     ),
     Kind(
         name="nvidia-eat",

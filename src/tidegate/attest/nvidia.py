@@ -98,6 +98,36 @@ def appraise(
     )
 
 
+def appraise_rim(rim: Rim, setting: Setting) -> Appraisal:
+    """Hold a document of reference values to its signature alone; `setting.roots` are NVIDIA's for
+    such documents. It has no nonce to bind: it is of no host and of no day."""
+    sheet = Sheet()
+    chain = _check_rim(sheet, "reference values", rim, setting)
+    return Appraisal(
+        kind="nvidia-rim",
+        checks=sheet.done(),
+        claims=(Claim("product", rim.product), Claim("version", rim.version)),
+        bound=b"",
+        device="",
+        at=setting.now,
+        until=_until(chain, (), setting),
+        not_covered=("which devices measure what it says",),
+    )
+
+
+def _check_rim(sheet: Sheet, what: str, rim: Rim, setting: Setting) -> Chain | None:
+    """Note whether a document is NVIDIA's; its chain, if it is one that may be used."""
+    signer, *others = rim.certificates
+    chain = check_chain(sheet, f"{what}' key", signer, others, setting)
+    good = sheet.need(
+        f"{what} are NVIDIA's",
+        signed_by_leaf(rim),
+        f"{rim.product} {rim.version}",
+        "their signature does not hold",
+    )
+    return chain if good else None
+
+
 def _signed(evidence: Evidence) -> bool:
     report, half = evidence.report, SIGNATURE // 2
     r, s = (
@@ -145,15 +175,8 @@ def _check_measurements(
             sheet.add(f"{what} reference values are NVIDIA's", rim)
             continue
         named = replace(setting, roots=policy.rim_roots)
-        signer, *others = rim.certificates
-        chain = check_chain(sheet, f"{what} reference values' key", signer, others, named)
-        good = sheet.need(
-            f"{what} reference values are NVIDIA's",
-            signed_by_leaf(rim),
-            f"{rim.product} {rim.version}",
-            "their signature does not hold",
-        )
-        if chain is not None and good:
+        chain = _check_rim(sheet, f"{what} reference values", rim, named)
+        if chain is not None:
             taken.append(rim)
             chains.append(chain)
     if len(taken) < len(wanted):

@@ -26,6 +26,7 @@ MOST_BYTES: Final = 1 << 20
 MOST_MEASUREMENTS: Final = 256
 MOST_ALTERNATIVES: Final = 64
 _SIGNATURE: Final = 96
+_DIGEST: Final = 48
 
 _SWID: Final = "{http://standards.iso.org/iso/19770/-2/2015/schema.xsd}"
 _SHA384: Final = "{http://www.w3.org/2001/04/xmlenc#sha384}"
@@ -95,8 +96,19 @@ def signed_by_leaf(rim: Rim) -> bool:
         )
         covered = verified.signed_xml
         return covered is not None and _content(covered) == _said(rim)
-    except (SignXMLException, InvalidSignature, UnsupportedAlgorithm, ValueError, EvidenceError):
+    except _NOT_SIGNED:
         return False
+
+
+_NOT_SIGNED: Final = (
+    SignXMLException,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    etree.LxmlError,
+    ValueError,
+    EvidenceError,
+)
+"""All that signxml and what it stands on raise for a signature that does not hold."""
 
 
 def _said(rim: Rim) -> _Content:
@@ -148,8 +160,11 @@ def _check_form(signature: etree._Element) -> None:
     )
     if form != _FORM:
         raise EvidenceError(KIND, "signature", "is not of the one form that is taken")
-    if len(_base64(signature[1].text, "signature")) != _SIGNATURE:
-        raise EvidenceError(KIND, "signature", f"has not {_SIGNATURE} bytes")
+    digest = signature[0].find(f".//{_DS}DigestValue")
+    sizes = ((signature[1], _SIGNATURE), (digest, _DIGEST))
+    for node, size in sizes:
+        if node is None or len(_base64(node.text, "signature")) != size:
+            raise EvidenceError(KIND, "signature", f"has not {size} bytes where it should")
 
 
 def _base64(text: str | None, field: str) -> bytes:

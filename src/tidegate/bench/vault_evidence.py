@@ -5,17 +5,17 @@ The files are not part of the project: they lie beside it, where whoever has the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
-from tidegate.attest.appraisal import Setting
+from tidegate.attest.appraisal import Appraisal, Setting
 from tidegate.attest.certificates import pem_blocks
 from tidegate.attest.errors import EvidenceError
 from tidegate.attest.kinds import Companions, kind_named
-from tidegate.attest.outcome import Word, word
+from tidegate.attest.outcome import Pass, Word, word
 from tidegate.attest.sections import Section
 from tidegate.bench.figures import Figure, at_most
 from tidegate.errors import ConfigError
@@ -69,6 +69,30 @@ class Case:
 
 def outcome_of(case: Case, files: Files) -> Given:
     """What comes of those files under the case's policy and hour."""
+    try:
+        return word(appraisal_of(case, files).outcome)
+    except EvidenceError:
+        return "malformed"
+
+
+def passed_checks(case: Case, files: Files) -> frozenset[str]:
+    """The checks that pass, those of parts named with their place; none of what is malformed."""
+    try:
+        return frozenset(_passed(appraisal_of(case, files), ""))
+    except EvidenceError:
+        return frozenset()
+
+
+def _passed(appraisal: Appraisal, place: str) -> Iterator[str]:
+    for check in appraisal.checks:
+        if isinstance(check.outcome, Pass):
+            yield place + check.name
+    for number, part in enumerate(appraisal.parts):
+        yield from _passed(part, f"{place}{number}: ")
+
+
+def appraisal_of(case: Case, files: Files) -> Appraisal:
+    """The files appraised under the case's policy and hour. Raises `EvidenceError`."""
     kind = kind_named(case.kind)
     if kind is None:
         raise ConfigError(f"There is no kind of evidence called {case.kind}.")
@@ -80,10 +104,7 @@ def outcome_of(case: Case, files: Files) -> Given:
         revocation=case.revocation,
     )
     along = Companions(files.certificates, files.others)
-    try:
-        return word(kind.appraise(files.evidence, along, case.policy, setting).outcome)
-    except EvidenceError:
-        return "malformed"
+    return kind.appraise(files.evidence, along, case.policy, setting)
 
 
 def flipped_bytes(name: str, data: bytes, stride: int = 1) -> Iterator[tuple[str, bytes]]:
@@ -154,20 +175,27 @@ def flipped_evidence(files: Files, parts: Iterator[tuple[str, bytes]]) -> Iterat
 
 def cases() -> tuple[Case, ...]:
     """Every genuine case of every maker."""
-    from tidegate.bench import vault_evidence_amd
+    from tidegate.bench import vault_evidence_amd, vault_evidence_intel, vault_evidence_nvidia
 
-    return vault_evidence_amd.CASES
+    return (
+        *vault_evidence_amd.CASES,
+        *vault_evidence_intel.CASES,
+        *vault_evidence_nvidia.CASES,
+    )
 
 
-def accepted_flips(case: Case, files: Files) -> set[str]:
-    """Fields that were turned without the evidence being refused, and that are not known to be
-    unsigned."""
-    if case.flips is None:
-        return set()
+def accepted_flips(case: Case, flips: Iterable[Flip], files: Files) -> set[str]:
+    """Fields that were turned without any check noticing, other than those known to be unsigned.
+
+    A check notices where it passes for the files as they are and does not for the turned ones. So
+    turning a field is also seen to be noticed in evidence that cannot pass, because something that
+    it needs is not among the files.
+    """
+    genuine = passed_checks(case, files)
     return {
         flip.field
-        for flip in case.flips(files)
-        if flip.field not in case.unsigned and outcome_of(case, flip.files) == "pass"
+        for flip in flips
+        if flip.field not in case.unsigned and genuine <= passed_checks(case, flip.files)
     }
 
 
@@ -184,8 +212,9 @@ def measure(progress: Progress) -> dict[str, Figure]:
         progress("genuine evidence", number, len(every))
         files = case.load(FOLDER)
         wrong += outcome_of(case, files) != case.want
-        flips += sum(1 for _ in case.flips(files)) if case.flips else 0
-        accepted += len(accepted_flips(case, files))
+        if case.flips is not None:
+            flips += sum(1 for _ in case.flips(files))
+            accepted += len(accepted_flips(case, case.flips(files), files))
     progress("genuine evidence", len(every), len(every))
     return {
         "evidence_wrong": at_most(

@@ -238,7 +238,7 @@ _VIRTEE_FILES: Final = _snp(
 )
 _TRUSTEE_FILES: Final = _snp(f"{_TRUSTEE}/snp-report.bin", f"{_TRUSTEE}/snp-vcek.der", _MILAN)
 
-CASES: Final = (
+CASES: Final[tuple[Case, ...]] = (
     Case(
         name="go-sev-guest: Milan",
         kind="snp",
