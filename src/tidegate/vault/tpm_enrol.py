@@ -1,8 +1,8 @@
 """A host with a TPM made known, once: its keys, a credential, and the file of reference values.
 
-The owner makes a credential for both keys of a host; only that TPM can open it. What it answers, with
-the maker's certificate and a first quote, is appraised, and becomes the host's file and its line in
-the policy.
+The owner makes a credential for both keys of a host; only that TPM can open it. What it answers,
+with the maker's certificate and a first quote, is appraised, and becomes the host's file and its
+line in the policy.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def enrolled(
     kind = kind_named("tpm")
     if kind is None:
         raise VaultError("Evidence of TPMs is not known here.")
-    appraisal = kind.appraise(evidence, Companions(), section, setting)
+    along = Companions(certificates=tuple(roots))
+    appraisal = kind.appraise(evidence, along, section, setting)
     if not appraisal.passed:
         raise VaultError(f"{name} is not made known: {appraisal.outcome.text}")
     # From now on this attestation key stands for that TPM.

@@ -1,0 +1,121 @@
+"""`tidegate vault broker|token|key|current`: running a broker, and who takes part in it."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tidegate.cli.ground import log_as_json, log_stream
+from tidegate.cli.vault_grant import (
+    DEFAULT_TOKEN,
+    DEFAULT_URL,
+    SoftwareKeyFile,
+    TokenFile,
+    Url,
+    client_of,
+    refusable,
+)
+from tidegate.clock import SystemClock
+from tidegate.disk import replace_whole
+from tidegate.errors import ConfigError
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def broker(
+    settings: Annotated[Path, typer.Argument(help="A TOML file; see docs/howto/vault.md.")],
+) -> None:
+    """Run the broker: take requests and approvals, release keys, keep the journal."""
+    import uvicorn
+
+    from tidegate.cli.vault_kms import kms_of
+    from tidegate.vault.api import Api
+    from tidegate.vault.api_keys import Tokens
+    from tidegate.vault.broker_settings import opened, read_settings
+
+    log_as_json(log_stream())
+    chosen, folder, clock = read_settings(settings), settings.parent, SystemClock()
+    if chosen.host not in LOOPBACK and not (chosen.certificate and chosen.key):
+        raise ConfigError("beyond this machine the broker speaks TLS: set certificate and key")
+    try:
+        tokens = Tokens.decode((folder / chosen.tokens).read_bytes())
+    except OSError as error:
+        raise ConfigError(f"cannot read {chosen.tokens}: {error.strerror}") from error
+    made = opened(chosen, folder, clock, kms_of)
+    Console(stderr=True).print(f"the broker listens on {chosen.host}:{chosen.port}")
+    uvicorn.run(
+        Api(made, tokens, clock).app,
+        host=chosen.host,
+        port=chosen.port,
+        ssl_certfile=chosen.certificate and str(folder / chosen.certificate),
+        ssl_keyfile=chosen.key and str(folder / chosen.key),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=64,
+        h11_max_incomplete_event_size=1 << 16,
+    )
+
+
+def token(
+    principal: Annotated[
+        str, typer.Argument(help="Whose it will be; what he may, the policy says.")
+    ],
+    tokens: Annotated[Path, typer.Option(help="The broker's file of tokens.")] = Path(
+        "tokens.json"
+    ),
+) -> None:
+    """Make a token for somebody, add its digest to the broker's file, and print it once."""
+    from tidegate.vault.api_keys import Tokens, mint
+
+    known = Tokens.decode(tokens.read_bytes()) if tokens.exists() else Tokens()
+    fresh = mint()
+    replace_whole(tokens, known.with_token(principal, fresh).encode())
+    typer.echo(fresh)
+
+
+def key(
+    name: Annotated[str, typer.Argument(help="Whose key it is, as the policy will call him.")],
+    rp_id: Annotated[str, typer.Option(help="The policy's rp_id, such as vault.example.")],
+    software_key: SoftwareKeyFile = None,
+) -> None:
+    """Enrol a hardware key: prints the lines that the policy needs of it.
+
+    Whoever runs the policy has to be sure whose key it is: have it enrolled in front of him.
+    """
+    if software_key is None:
+        from tidegate.cli.vault_touch import Touch
+        from tidegate.vault.webauthn_device import enrol
+
+        credential = enrol(name, rp_id, f"https://{rp_id}", Touch(Console(stderr=True)))
+    else:
+        from tidegate.vault.webauthn_software import SoftwareKey
+
+        made = SoftwareKey.new()
+        with os.fdopen(
+            os.open(software_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
+        ) as file:
+            file.write(made.encode())
+        credential = made.credential
+    encoded = (base64.b64encode(part).decode() for part in (credential.id, credential.key))
+    typer.echo('[[people]]\nname = "{}"\n[[people.credentials]]\nid = "{}"\nkey = "{}"'.format(
+        name, *encoded))  # fmt: skip
+
+
+@refusable
+def current(
+    model: Annotated[str, typer.Argument(help="The model's id.")],
+    manifest: Annotated[str, typer.Argument(help="Its manifest's digest, 64 hex digits.")],
+    shards: Annotated[int, typer.Option(min=1, help="How many it has.")],
+    broker: Url = DEFAULT_URL,
+    token_file: TokenFile = DEFAULT_TOKEN,
+) -> None:
+    """Say which sealing of a model is the current one. Only its keys are released from then on."""
+    client_of(broker, token_file).set_current(model, manifest, shards)
+    typer.echo(f"{model}: {manifest}")
