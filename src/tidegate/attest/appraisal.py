@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from tidegate.attest.outcome import CannotVerify, Fail, Outcome, Pass, combined
 from tidegate.errors import ConfigError
@@ -157,12 +157,3 @@ def in_date(start: datetime, end: datetime, now: datetime, what: str) -> Outcome
 def soonest(*ends: datetime | None) -> datetime | None:
     """The first of several ends, None standing for none."""
     return min((end for end in ends if end is not None), default=None)
-
-
-def recent(made: datetime, now: datetime, limit: timedelta, what: str) -> Outcome:
-    """Whether `what` was made at most `limit` before `now`, and not after it."""
-    if made > now:
-        return Fail(f"{what} bears an hour that is still to come: {made:%Y-%m-%d %H:%M:%SZ}")
-    if now - made > limit:
-        return Fail(f"{what} is of {made:%Y-%m-%d %H:%M:%SZ}, older than {limit} allows")
-    return Pass(f"{what} is of {made:%Y-%m-%d %H:%M:%SZ}")
