@@ -14,7 +14,7 @@ from tidegate.vault.kms_openbao import OpenBaoKms
 from tidegate.vault.kms_pkcs11 import Pkcs11Kms
 from tidegate.vault.kms_port import Kms
 
-TOKEN_VARIABLE = "BAO_TOKEN"
+BAO_VARIABLE = "BAO_TOKEN"
 PIN_VARIABLE = "TIDEGATE_PKCS11_PIN"
 CA_VARIABLE = "BAO_CACERT"
 
@@ -74,7 +74,7 @@ def kms_of(name: str) -> Kms:
         raise ConfigError(f"{name!r} does not name a wrapping key; {KMS_HELP}")
     if kind == "openbao":
         ca_file = os.environ.get(CA_VARIABLE)
-        return OpenBaoKms(where, label, _secret(TOKEN_VARIABLE), mount=holder, ca_file=ca_file)
+        return OpenBaoKms(where, label, _secret(BAO_VARIABLE), mount=holder, ca_file=ca_file)
     return Pkcs11Kms(where, holder, label, _secret(PIN_VARIABLE))
 
 
