@@ -11,7 +11,6 @@ import hashlib
 import hmac
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
 
 from tidegate.attest.appraisal import Appraisal, Claim, Setting, Sheet, freshness, soonest
 from tidegate.attest.chain import Chain, check_chain, lists_end
@@ -28,11 +27,9 @@ from tidegate.attest.dcap_levels import Level
 from tidegate.attest.dcap_pck import Platform, parse_platform
 from tidegate.attest.dcap_quote import CERTIFICATION, INTEL_QE, PCK_CHAIN, Quote, TdReport
 from tidegate.attest.errors import EvidenceError
-from tidegate.attest.outcome import Fail
+from tidegate.attest.outcome import Fail, Pass
 from tidegate.attest.pem import strict_chain
 from tidegate.attest.references import check_references
-
-_NO_COLLATERAL: Final = "no collateral was handed in"
 
 
 def appraise(
@@ -62,7 +59,7 @@ def appraise(
     platform = _check_signatures(sheet, quote, chain)
     level = None
     if collateral is None:
-        sheet.unknown("collateral is Intel's and in date", _NO_COLLATERAL)
+        sheet.unknown("collateral is at hand", "no collateral was handed in")
     elif check_collateral(sheet, quote, collateral, policy, setting):
         level = check_levels(sheet, quote, platform, collateral, policy)
     check_attributes(sheet, body, policy)
@@ -100,12 +97,15 @@ def _check_signatures(sheet: Sheet, quote: Quote, chain: Chain | None) -> Platfo
     """Note the three links from PCK key to quote; the platform, where its certificate tells."""
     platform = None
     if chain is None:
+        sheet.unknown("PCK certificate is a platform's", "it is not at hand")
         sheet.unknown("PCK key signed the quoting enclave's report", "its certificate is missing")
     else:
         try:
             platform = parse_platform(chain.leaf)
+            told = Pass(f"family {platform.fmspc.hex()}")
+            sheet.add("PCK certificate is a platform's", told)
         except EvidenceError as error:
-            sheet.add("certificate is a platform's", Fail(error.message))
+            sheet.add("PCK certificate is a platform's", Fail(error.message))
         sheet.need(
             "PCK key signed the quoting enclave's report",
             signed_raw(chain.leaf, quote.qe_signature, quote.qe_report.raw),

@@ -72,6 +72,7 @@ def check_collateral(
 ) -> bool:
     """Note whether Intel signed the collateral, and whether it is of today and of this kind."""
     info, identity = collateral.tcb_info, collateral.qe_identity
+    sheet.add("collateral is at hand", Pass(f"for platforms of family {info.fmspc.lower()}"))
     parts = (
         (
             "TCB info",

@@ -94,7 +94,7 @@ def several_flips(files: Files) -> Iterator[Flip]:
                 changed = {**entry, "evidence": _base64(part)}
                 everything = [*entries[:place], changed, *entries[place + 1 :]]
                 evidence = json.dumps(everything).encode()
-                yield Flip(f"device {place}: {field}", replace(files, evidence=evidence))
+                yield Flip(field, replace(files, evidence=evidence))
 
 
 def rim_flips(files: Files) -> Iterator[Flip]:

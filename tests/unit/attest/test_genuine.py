@@ -17,7 +17,7 @@ from tidegate.bench.vault_evidence import Case, Files, Flip, accepted_flips, cas
 
 CASES = cases()
 FLIPPED = [case for case in CASES if case.flips is not None]
-MOST = 120
+MOST = 40
 """Of the flips of a case about so many are made here; `tidegate bench vault` makes every one."""
 
 
