@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 LEN: Final = 0
-"""Offset in `struct __sk_buff`, as are the next four."""
+"""Offset in `struct __sk_buff`, as are the next five."""
 MARK: Final = 8
 VLAN_PRESENT: Final = 20
+CAME_IN_BY: Final = 36
+"""`ingress_ifindex`; 0 for what this host made itself."""
 WIRE_LEN: Final = 160
 GSO_SIZE: Final = 176
 

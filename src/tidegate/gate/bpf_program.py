@@ -74,17 +74,15 @@ _IPV4_TO_PROTOCOL = _Field(14, 10)
 _IPV6_NEXT_HEADER = _Field(20, 1)
 
 
-def program(map_descriptor: int, *, egress: bool = True) -> bytes:
+def program(map_descriptor: int) -> bytes:
     """The program's bytes, for a map of `ROWS` rows that this process has open.
-
-    On the way in the kernel does not work out `wire_len`; there both ways to the bytes are one.
 
     Raises:
         GateError: on a machine whose byte order the stack's layout is not written for.
     """
     if sys.byteorder != "little":
         raise GateError("the kernel meter's program is written for little-endian machines")
-    return assemble([*_classify(), *_segments(), *_count(map_descriptor, egress)])
+    return assemble([*_classify(), *_segments(), *_count(map_descriptor)])
 
 
 def _classify() -> list[Line]:
@@ -190,25 +188,25 @@ def _segments() -> list[Line]:
     ]
 
 
-def _count(map_descriptor: int, egress: bool) -> list[Line]:
+def _count(map_descriptor: int) -> list[Line]:
     """Add to the rows r7 and protocols + class, and let the frame pass.
 
     A row is this processor's own, and nothing interrupts the hook there, so adding is whole.
     """
     return [
         Label("count"),
-        *_add_to_row(map_descriptor, egress),
+        *_add_to_row(map_descriptor),
         load(4, R7, R6, bpf_kernel.MARK),
         compute("and", R7, CLASSES - 1),
         compute("add", R7, len(PROTOCOLS)),
-        *_add_to_row(map_descriptor, egress),
+        *_add_to_row(map_descriptor),
         Label("pass"),
         move(R0, bpf_kernel.GO_ON),
         leave(),
     ]
 
 
-def _add_to_row(map_descriptor: int, egress: bool) -> list[Line]:
+def _add_to_row(map_descriptor: int) -> list[Line]:
     return [
         store(4, R10, _ROW, R7),
         *load_map(R1, map_descriptor),
@@ -219,7 +217,7 @@ def _add_to_row(map_descriptor: int, egress: bool) -> list[Line]:
         *_add(0, R8),
         load(8, R2, R10, _OWN),
         *_add(1, R2),
-        *([load(4, R2, R6, bpf_kernel.WIRE_LEN)] if egress else []),
+        load(4, R2, R6, bpf_kernel.WIRE_LEN),
         *_add(2, R2),
         move(R2, 1),
         *_add(3, R2),

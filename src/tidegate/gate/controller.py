@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from tidegate.clock import Clock
 from tidegate.errors import GateError, TidegateError
-from tidegate.gate import host, nft, nft_render, wire_quota
+from tidegate.gate import host, nft, nft_render, wall, wire_quota
 from tidegate.gate.accounts import Account, Change, State, Step, Used, opened, settled, tick
 from tidegate.gate.meter_port import MeterError
 from tidegate.gate.policy import LIFETIME, Policy
@@ -97,8 +97,11 @@ class Gate:
         self._close_and_wait()
         kernel = self._looked()
         usage = self._usage(kernel.quotas)
+        managed = set(self.policy.interfaces.management) - set(policy.interfaces.management)
         self.policy = policy
         self._install(self._known(), replace(kernel, quotas=usage))
+        if self._wire is not None:
+            wall.remove(managed)
         if reshaped:
             host.shape(policy)
 
@@ -155,11 +158,14 @@ class Gate:
         nft.load(nft_render.removed())
         host.unshape(self.policy)
         host.unguard(self.policy)
+        if self.policy.super_packets == "charge":
+            # With an interface that is gone its program went, too.
+            with suppress(MeterError):
+                wall.remove(self.policy.interfaces.management)
         if self._wire is not None:
             self._wire.close()
             self._wire = None
         elif self.policy.super_packets == "charge":
-            # With an interface that is gone its program went, too.
             with suppress(MeterError):
                 wire_quota.detach(self.policy.interfaces.outside)
 
@@ -179,6 +185,7 @@ class Gate:
                 for number, account in _numbered(self.policy, step.state)
             )
             self._limit(step.state)
+            wall.build(self.policy.interfaces.management)
         host.guard(self.policy)
         nft.load(text)
         self._state, self._indices = step.state, indices
@@ -218,6 +225,10 @@ class Gate:
             raise GateError("an interface was made anew; the gate is closed: apply its rules again")
         if self._wire is not None and not self._wire.attached():
             raise GateError("the quota's program was taken off; the gate is closed: apply again")
+        if self._wire is not None:
+            for name in self.policy.interfaces.management:
+                if not wall.stands(name):
+                    raise GateError(f"what kept {name} from being forwarded to was taken off it")
         if not host.guarded(self.policy):
             raise GateError("the guard behind nftables was taken off; the gate is closed: apply it")
 

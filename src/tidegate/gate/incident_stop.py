@@ -92,8 +92,3 @@ def walled() -> str:
     chain = f"chain inet {TABLE} wall"
     hook = "{ type filter hook forward priority -311; policy drop; }"
     return f"add table inet {TABLE}\nadd {chain} {hook}\n"
-
-
-def lifted() -> str:
-    """Takes throttles and the wall away, whether or not there are any. Pure."""
-    return f"add table inet {TABLE}\ndelete table inet {TABLE}\n"

@@ -33,24 +33,22 @@ class KernelMeter:
 
     Args:
         interface: the gate's, towards outside.
-        egress: whether what leaves is counted, or what enters.
 
     Raises:
         MeterError: no BPF here, no such interface, or the hook is taken. Use `QueueMeter` then.
     """
 
-    def __init__(self, interface: str, *, egress: bool = True) -> None:
+    def __init__(self, interface: str) -> None:
         self.name = "kernel"
         self._interface = interface
-        self._hook = meter_links.EGRESS if egress else meter_links.INGRESS
         self.map = bpf_syscall.CounterMap(bpf_program.ROWS, len(bpf_program.COUNTERS))
-        code = bpf_program.program(self.map.descriptor, egress=egress)
+        code = bpf_program.program(self.map.descriptor)
         loaded = bpf_syscall.load_classifier(code, _NAME)
         try:
             self._since = f"program {bpf_syscall.identity(loaded)}"
             with meter_links.opened() as links:
                 self._index = links.link(interface).index
-                links.attach(interface, self._index, self._hook, loaded, _NAME)
+                links.attach(interface, self._index, meter_links.EGRESS, loaded, _NAME)
         finally:
             # The hook keeps the program from here on.
             os.close(loaded)
@@ -62,7 +60,7 @@ class KernelMeter:
         """
         with meter_links.opened() as links:
             index = meter_links.index_of(self._interface)
-            if index != self._index or not links.attached(index, self._hook, _NAME):
+            if index != self._index or not links.attached(index, meter_links.EGRESS, _NAME):
                 raise MeterError(
                     f"{self._interface} is not the interface it was, or the meter was taken off it",
                     interface=self._interface,
@@ -95,8 +93,8 @@ class KernelMeter:
     def close(self) -> None:
         """Take the program off the interface."""
         with meter_links.opened() as links:
-            if links.attached(self._index, self._hook, _NAME):
-                links.detach(self._interface, self._index, self._hook)
+            if links.attached(self._index, meter_links.EGRESS, _NAME):
+                links.detach(self._interface, self._index, meter_links.EGRESS)
         self.map.close()
 
     def _whole_rows(self) -> npt.NDArray[np.int64]:

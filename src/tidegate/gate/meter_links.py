@@ -13,8 +13,8 @@ from typing import Any
 
 from tidegate.gate.meter_port import MeterError
 
-EGRESS, INGRESS = 0xFFFFFFF3, 0xFFFFFFF2
-"""The two hooks of a clsact qdisc."""
+EGRESS = 0xFFFFFFF3
+"""The hook of a clsact qdisc for what leaves."""
 
 METER_PRIORITY = 2
 """The quota's program goes before: a meter counts what was let out."""

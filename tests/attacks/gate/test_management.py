@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tidegate.bench.gate_rig import held, policy
+from tidegate.bench.gate_rig import controller, held, policy, until_open
+from tidegate.clock import ManualClock, SystemClock
+from tidegate.errors import GateError
+from tidegate.gate.controller import Gate
+from tidegate.gate.state import Store
 from tidegate.gate.worlds import GATE, INNER, INSIDE, INSIDE_V4, INSIDE_V6, TAP, UP, World, world
 
 pytestmark = pytest.mark.needs_root
@@ -90,3 +94,49 @@ def test_nobody_inside_is_answered_through_a_management_interface(
     named = chosen.interfaces.model_copy(update={"management": (_MANAGED,)})
     with held(managed, chosen.model_copy(update={"interfaces": named})):
         assert _reflected(managed, kind, echo) < whole // 10
+
+
+def test_nothing_is_forwarded_to_operators_when_somebody_flushes_every_rule(
+    managed: World, tmp_path: Path
+) -> None:
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            for _ in range(_REQUESTS):
+                client.sendto(_DATA, (_OPERATORS[0], 9))
+
+    def arrived(role: str) -> int:
+        before = _received(managed)
+        managed.enter(role, send)
+        managed.run(GATE, ["sleep", "0.2"])
+        return _received(managed) - before
+
+    whole = _REQUESTS * len(_DATA)
+    assert arrived(INNER) > whole, "without rules the gate forwards it"
+    chosen = policy(tmp_path)
+    named = chosen.interfaces.model_copy(update={"management": (_MANAGED,)})
+    chosen = chosen.model_copy(update={"interfaces": named})
+    with controller(managed, chosen, begin=True) as keeping:
+        until_open(managed)
+        keeping.kill()
+        managed.run(GATE, ["nft", "flush", "ruleset"])
+        assert arrived(INNER) < whole // 10
+        assert arrived(GATE) > whole, "the gate itself may speak with operators"
+    managed.enter(GATE, Gate(chosen, Store(tmp_path), SystemClock()).remove)
+    shown = managed.run(GATE, ["tc", "filter", "show", "dev", _MANAGED, "egress"]).stdout
+    assert shown == ""
+
+
+def test_a_wall_before_operators_that_is_taken_off_closes_the_gate(
+    managed: World, tmp_path: Path
+) -> None:
+    chosen = policy(tmp_path)
+    named = chosen.interfaces.model_copy(update={"management": (_MANAGED,)})
+    chosen, clock = chosen.model_copy(update={"interfaces": named}), ManualClock()
+    gate = Gate(chosen, Store(tmp_path), clock)
+    managed.enter(GATE, lambda: gate.apply(begin=True))
+    clock.advance(2)
+    assert managed.enter(GATE, gate.beat).open
+    managed.run(GATE, ["tc", "filter", "del", "dev", _MANAGED, "egress"])
+    clock.advance(2)
+    with pytest.raises(GateError, match=_MANAGED):
+        managed.enter(GATE, gate.beat)

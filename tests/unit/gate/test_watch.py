@@ -23,7 +23,7 @@ from tidegate.gate.controller import Gate
 from tidegate.gate.incident import Action, Incident, Response
 from tidegate.gate.incident_bundle import Position, check
 from tidegate.gate.incident_respond import Responder
-from tidegate.gate.incident_stop import KernelStop, Stop, lifted
+from tidegate.gate.incident_stop import TABLE, KernelStop, Stop
 from tidegate.gate.latch import Diary
 from tidegate.gate.policy import parse
 from tidegate.gate.state import Store
@@ -210,7 +210,7 @@ def test_the_gate_is_shut_even_where_the_diary_cannot_be_written(
             gate_world.enter(GATE, lambda: stop.latch("weights"))
         with pytest.raises(OSError, match=r"timed out|refused|unreachable"):
             _send(gate_world, b"through an open heartbeat", patience=1.0)
-        gate_world.enter(GATE, lambda: nft.load(lifted()))
+        gate_world.enter(GATE, lambda: nft.load(f"delete table inet {TABLE}\n"))
         assert _send(gate_world, b"through", patience=2.0) == 7
         sink.close()
     with pytest.raises(GateError):
