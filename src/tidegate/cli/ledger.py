@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tidegate.cli import parts
+from tidegate.cli import log_folder, parts
 from tidegate.cli.ground import budgets_of
+from tidegate.cli.outer_log import record_signer
 from tidegate.cli.serve import SettingsFile, settings_of
 from tidegate.clock import SystemClock
 from tidegate.config import Settings
@@ -20,6 +21,8 @@ from tidegate.ledger import verify as check
 from tidegate.ledger.budgets import TOTAL, Scope, edge_scope, edges_along, principal_scope
 from tidegate.ledger.state import State
 from tidegate.ledger.verify import catch_up
+from tidegate.transparency.bodies import log_upload
+from tidegate.transparency.note import Checkpoint
 from tidegate.units import Bits
 
 app = typer.Typer(
@@ -85,6 +88,35 @@ def verify(settings: SettingsFile = None, half: Half = "outer") -> None:
         case CannotVerify(reason):
             typer.echo(f"cannot verify: {reason}")
             raise typer.Exit(3)
+
+
+@app.command()
+def checkpoint(
+    key: Annotated[
+        Path, typer.Option(help="The ledger's private key, made if need be; KEY.pub beside it.")
+    ] = Path("ledger.key"),
+    origin: Annotated[
+        str, typer.Option(help="The ledger's name for ever: a URL without its scheme.")
+    ] = "example.com/ledger",
+    into: Annotated[
+        Path | None, typer.Option(exists=True, help="Also put it into this transparency log.")
+    ] = None,
+    settings: SettingsFile = None,
+    half: Half = "outer",
+) -> None:
+    """Print the ledger's signed checkpoint: kept elsewhere, it shows whether the log was rewritten.
+
+    With `--into` it becomes an upload entry of a transparency log (`tidegate log`).
+    """
+    store, budgets = _open(settings_of(settings, None), half)
+    state = catch_up(store, State(budgets))
+    signer = record_signer(key, origin)
+    note = signer.sign(Checkpoint(origin, state.tip.size, state.root))
+    if into is not None:
+        spent = state.account(TOTAL).balance(state.time).spent
+        with log_folder.opened(into) as opened:
+            log_upload(opened.log, note, signer.verifier, spent=spent)
+    typer.echo(note, nl=False)
 
 
 @app.command("top-up")

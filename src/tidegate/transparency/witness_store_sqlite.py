@@ -40,14 +40,26 @@ COMMIT;
 class SqliteWitnessStore:
     """A `WitnessStore` over one file, in a folder that exists.
 
+    Args:
+        path: the file; made if it is not there.
+        look: only read it, beside the witness that may be running on it.
+
     Raises:
         WitnessError: on opening, another process has it, it is no witness's memory, or it cannot
             be opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, look: bool = False) -> None:
         self._lock = threading.Lock()
+        self._sole: int | None = None
         with self._failing_closed():
+            if look:
+                self._db = sqlite3.connect(
+                    f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False
+                )
+                if self._db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                    raise WitnessError(f"{path.name} is no witness's memory.")
+                return
             # Beside the file, not on it: SQLite's own locks are the process's, and so are these.
             self._sole = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
             try:
@@ -73,7 +85,8 @@ class SqliteWitnessStore:
         """Close the file, for another process to open."""
         with self._lock:
             self._db.close()
-            os.close(self._sole)
+            if self._sole is not None:
+                os.close(self._sole)
 
     def mark(self) -> Mark:
         with self._lock, self._failing_closed():
