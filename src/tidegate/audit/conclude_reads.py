@@ -122,16 +122,18 @@ def coverage_findings(
         largest = max((member.measured.share() for member in members), default=0.0)
         share = row.measured.share()
         # Where one member alone is as bad, the finding is his.
-        if share >= examined.settings.note_share and share > 1.2 * largest:
+        if share <= 1.2 * largest:
+            continue
+        yield from _drip(examined, row, shown)
+        if largest < 1.0:
+            yield from _complete(examined, row, shown)
+        if share >= examined.settings.note_share:
             yield _finding(
                 examined, Kind.CLUSTER, row, shown, examined.settings.note_share,
                 f"{len(row.who)} principals that share {_listed(row.ties)} have together read "
                 f"{_extent(row.measured)} of {row.model}; the largest of them alone "
                 f"{_percent(largest)}",
             )  # fmt: skip
-            yield from _drip(examined, row, shown)
-            if largest < 1.0:
-                yield from _complete(examined, row, shown)
 
 
 def _single(examined: Examiner, row: CoverageRow, shown: Shown) -> Iterator[Finding]:

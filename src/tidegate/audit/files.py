@@ -20,9 +20,9 @@ from tidegate.audit.conclude import Source
 from tidegate.audit.event import Broken, Event, Place
 from tidegate.audit.examine import Examiner
 from tidegate.audit.grants import Journal, read_journal
-from tidegate.audit.reader import FAULTS, Reader
+from tidegate.audit.reader import Reader
 from tidegate.audit.readers import GRANTS, HEAD, READERS, kind_of
-from tidegate.audit.records import json_records
+from tidegate.audit.records import FAULTS, json_records
 from tidegate.audit.sigma import Sigma
 from tidegate.errors import ConfigError
 from tidegate.transparency.store_sqlite import SqliteStore

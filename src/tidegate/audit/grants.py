@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from tidegate.audit.event import Broken, Place
+from tidegate.audit.records import FAULTS
 
 
 class _Request(msgspec.Struct, gc=False):
@@ -139,7 +140,7 @@ def read_journal(records: Iterable[tuple[Place, bytes | Broken]]) -> Journal:
             if own is None:
                 continue
             entry = _entry.decode(own)
-        except msgspec.DecodeError as error:
+        except FAULTS as error:
             journal.broken.append((place, f"no entry of a grants' journal: {error}"))
             continue
         digest = _digest(own)

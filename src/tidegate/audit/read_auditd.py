@@ -153,7 +153,7 @@ def _fields(raw: bytes) -> tuple[dict[str, str], list[str]]:
     fields: dict[str, str] = {}
     paths: list[str] = []
     folder = ""
-    for number, line in enumerate(raw.decode("utf-8", "replace").replace("\x1d", " ").splitlines()):
+    for number, line in enumerate(raw.decode("utf-8", "replace").replace("\x1d", " ").split("\n")):
         found = dict(_FIELD.findall(line.partition("): ")[2] or line.partition("):")[2]))
         if number == 0:
             fields = found

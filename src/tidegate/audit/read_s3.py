@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from tidegate.audit.event import UNKNOWN, Action, Event
-from tidegate.audit.reader import UnreadableError, role_of, unquoted
+from tidegate.audit.reader import UnreadableError, account_of, role_of, unquoted
 from tidegate.audit.records import Record, text_lines
 
 _HEAD: Final = (
@@ -104,7 +104,7 @@ class S3Access:
             agent=agent or "",
             offset=0 if action is _READ and sent == size and status == "200" else UNKNOWN,
             length=length,
-            account=principal.split(":")[4] if principal.startswith("arn:") else "",
+            account=account_of(principal),
             request=request,
             presigned=method == "QueryString",
         )

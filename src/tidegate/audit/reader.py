@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Protocol
 from urllib.parse import unquote_plus
-
-import msgspec
 
 from tidegate.audit.event import Event
 from tidegate.audit.records import Record
@@ -37,10 +35,6 @@ class Reader(Protocol):
     def parse(self, raw: bytes) -> Event | None: ...
 
 
-FAULTS: Final = (UnreadableError, msgspec.DecodeError)
-"""What `parse` raises for a record that cannot be read; ValidationError is a DecodeError."""
-
-
 def seconds_of(moment: datetime) -> float:
     """Seconds since the Unix epoch. A moment without a zone is UTC: every format here says so."""
     if moment.tzinfo is None:
@@ -58,6 +52,12 @@ def role_of(arn: str) -> str:
         name = parts[5].split("/")[1]
         return f"arn:{parts[1]}:iam::{parts[4]}:role/{name}"
     return arn
+
+
+def account_of(arn: str) -> str:
+    """The account in an ARN, or nothing."""
+    parts = arn.split(":", 5)
+    return parts[4] if len(parts) == 6 and parts[0] == "arn" else ""
 
 
 def plain_role(arn: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -13,6 +14,10 @@ LARGEST_DOCUMENT: Final = 256 << 20
 """Bytes of one JSON document that are held at once; CloudTrail delivers files of some 50 MB."""
 
 LARGEST_LINE: Final = 16 << 20
+
+FAULTS: Final = (ValueError, OverflowError, RecursionError, msgspec.DecodeError)
+"""What a record that cannot be read raises: bad UTF-8 and a reader's own refusal are ValueErrors, a
+date beyond all years overflows, and brackets may nest without end."""
 
 Record = tuple[int, bytes | Broken]
 """The line, or the record of a document, from 1, and its text or why there is none."""
@@ -34,24 +39,22 @@ def json_records(lines: Iterable[bytes]) -> Iterator[Record]:
     A line may itself be an envelope; then its records are numbered on, over all envelopes.
     """
     lines = iter(lines)
-    first = next((line for line in lines if line.strip()), None)
+    empty, first = 0, next(lines, None)
+    while first is not None and not first.strip():
+        empty, first = empty + 1, next(lines, None)
     if first is None:
         return
-    opening = first.lstrip()
-    if opening[:1] == b"[" or not _whole(first):
+    if not _a_line(first):
         yield from _document(first, lines)
     elif _enveloped(first):
         yield from _envelopes(first, lines)
     else:
-        yield 1, first
-        for number, line in enumerate(lines, 2):
-            if len(line) > 1:
-                yield number, line if len(line) <= LARGEST_LINE else _too_long(line)
+        yield from text_lines(chain([first], lines), empty + 1)
 
 
-def text_lines(lines: Iterable[bytes]) -> Iterator[Record]:
-    """One record a line; empty lines are none."""
-    for number, line in enumerate(lines, 1):
+def text_lines(lines: Iterable[bytes], begin: int = 1) -> Iterator[Record]:
+    """One record a line, the first of them numbered `begin`; empty lines are none."""
+    for number, line in enumerate(lines, begin):
         if len(line) > 1:
             yield number, line if len(line) <= LARGEST_LINE else _too_long(line)
 
@@ -60,10 +63,17 @@ def _too_long(line: bytes) -> Broken:
     return Broken(f"a line of {len(line):,} bytes; at most {LARGEST_LINE:,} are read")
 
 
+def _a_line(first: bytes) -> bool:
+    """Whether a file whose first line this is holds an object a line. A torn object is a line too:
+    a document that is written on many ends its first line with an opening or a comma."""
+    told = first.strip()
+    return told[:1] == b"{" and (_whole(told) or told[-1:] not in b"{[,:")
+
+
 def _whole(line: bytes) -> bool:
     try:
         msgspec.json.decode(line, type=msgspec.Raw)
-    except msgspec.DecodeError:
+    except FAULTS:
         return False
     return True
 
@@ -98,14 +108,14 @@ def _document(first: bytes, lines: Iterable[bytes]) -> Iterator[Record]:
         parts.append(line)
     try:
         records = _opened(b"".join(parts))
-    except msgspec.DecodeError as error:
+    except FAULTS as error:
         yield from _torn(parts, error)
         return
     for number, raw in enumerate(records, 1):
         yield number, bytes(raw)
 
 
-def _torn(parts: list[bytes], error: msgspec.DecodeError) -> Iterator[Record]:
+def _torn(parts: list[bytes], error: Exception) -> Iterator[Record]:
     """A document that is none: perhaps lines, of which the first is broken."""
     readable = [number for number, part in enumerate(parts, 1) if _whole(part)]
     if not readable:
@@ -118,20 +128,15 @@ def _torn(parts: list[bytes], error: msgspec.DecodeError) -> Iterator[Record]:
 
 def _envelopes(first: bytes, lines: Iterable[bytes]) -> Iterator[Record]:
     number = 0
-    for line in _chained(first, lines):
+    for line in chain([first], lines):
         if not line.strip():
             continue
         try:
             records = _opened(line)
-        except msgspec.DecodeError as error:
+        except FAULTS as error:
             number += 1
             yield number, Broken(f"an envelope that is no JSON: {error}")
             continue
         for raw in records:
             number += 1
             yield number, bytes(raw)
-
-
-def _chained(first: bytes, lines: Iterable[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from lines

@@ -82,7 +82,7 @@ def rule_of(told: Any, name: str) -> Rule:
             )
     kind = _kind(told.get("logsource"), rule)
     detection = told.get("detection")
-    if not isinstance(detection, Mapping) or "condition" not in detection:
+    if not isinstance(detection, Mapping) or not detection.get("condition"):
         raise ConfigError(f"{rule}: no detection with a condition")
     if "timeframe" in detection:
         raise ConfigError(f"{rule}: `timeframe` is not supported; only single events are looked at")

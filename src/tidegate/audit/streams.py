@@ -7,7 +7,7 @@ comparable hours hold.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -20,6 +20,7 @@ FEWEST_HOURS: Final = 3
 BUSY: Final = 20
 _CHANCE: Final = 0.01
 _LONGEST: Final = 24 * 14
+_RECURS: Final = 0.6
 
 _MOST_HOURS: Final = 200_000
 
@@ -63,26 +64,33 @@ def gaps(stream: Stream) -> list[Gap]:
     """Silent hours that never are silent.
 
     Comparable hours are the same ones of other days, or, of a log of few days, all others. A
-    silence is a gap where one of its hours holds `BUSY` events or more in every comparable hour; or
-    where chance would leave a silence as long as this in less than one log of a hundred, each hour being
-    silent as often as it is on other days.
+    silence is a gap where one of its hours holds `BUSY` events or more in every comparable hour. It
+    is one too where chance, each hour being silent as often as it is on other days, leaves a
+    silence as long as this in less than one log of a hundred, and no other silence is nearly as
+    long: nights and weekends recur.
     """
     present = sorted(stream.hours)
     if len(present) < FEWEST_HOURS:
         return []
-    days = range(present[0] // 24, present[-1] // 24 + 1)
+    silences = [(before + 1, after) for before, after in pairwise(present) if after - before > 1]
+    lengths = sorted(after - before for before, after in silences)
+    few = present[-1] // 24 - present[0] // 24 + 1 < ENOUGH_DAYS
     found = []
-    for before, after in pairwise(present):
-        if after - before > 1:
-            start, end = float((before + 1) * HOUR), float(after * HOUR)
-            # A year of silence is no longer looked at hour by hour.
-            silent = range(before + 1, min(after, before + 1 + _LONGEST))
-            if len(days) < ENOUGH_DAYS:
-                why = _quietest(stream.hours[hour] for hour in present)
-            else:
-                why = _busy(stream, silent, days) or _unlikely(stream, silent, days)
-            if why:
-                found.append(Gap(start, end, why))
+    for start, end in silences:
+        if few:
+            why = _quietest(stream.hours.values())
+        else:
+            # Days that lie wholly in the silence say nothing of what is usual.
+            days = [
+                *range(present[0] // 24, -(-start // 24)),
+                *range(end // 24, present[-1] // 24 + 1),
+            ]
+            # A year of silence is not looked at hour by hour.
+            silent = range(start, min(end, start + _LONGEST))
+            recurs = sum(length >= _RECURS * (end - start) for length in lengths) > 1
+            why = _busy(stream, silent, days) or ("" if recurs else _rare(stream, silent, days))
+        if why:
+            found.append(Gap(float(start * HOUR), float(end * HOUR), why))
     return found
 
 
@@ -91,13 +99,10 @@ def _quietest(counts: Iterable[int]) -> str:
     return f"every other hour holds {least:,} events or more" if least >= BUSY else ""
 
 
-def _busy(stream: Stream, silent: range, days: range) -> str:
-    for hour in silent:
-        counts = [
-            stream.hours.get(24 * day + hour % 24, 0)
-            for day in days
-            if 24 * day + hour % 24 != hour
-        ]
+def _busy(stream: Stream, silent: range, days: Sequence[int]) -> str:
+    for hour in silent[:24]:
+        others = [24 * day + hour % 24 for day in days]
+        counts = [stream.hours.get(other, 0) for other in others if other not in silent]
         # The first and the last day may be cut.
         least = min(counts[1:-1], default=0)
         if least >= BUSY:
@@ -105,12 +110,9 @@ def _busy(stream: Stream, silent: range, days: range) -> str:
     return ""
 
 
-def _unlikely(stream: Stream, silent: range, days: range) -> str:
-    chance = 1.0
+def _rare(stream: Stream, silent: range, days: Sequence[int]) -> str:
+    held = [sum(24 * day + hour in stream.hours for day in days) for hour in range(24)]
+    chance = 24.0 * len(days)
     for hour in silent:
-        held = sum(24 * day + hour % 24 in stream.hours for day in days)
-        chance *= 1 - (held + 0.5) / (len(days) + 1)
-    places = 24 * len(days)
-    if chance * places >= _CHANCE:
-        return ""
-    return f"by chance a log of this length holds such a silence {chance * places:.1g} times"
+        chance *= 1 - (held[hour % 24] + 0.5) / (len(days) + 1)
+    return f"by chance logs hold such a silence {chance:.1g} times" if chance < _CHANCE else ""
