@@ -99,7 +99,17 @@ def oid(dots: str) -> bytes:
 
 
 def name(common: str) -> bytes:
-    return tlv(0x30, tlv(0x31, tlv(0x30, oid("2.5.4.3"), tlv(0x0C, common.encode()))))
+    """A distinguished name; what follows a bar in `common` is its serial number."""
+    common, _, serial = common.partition("|")
+    parts = [("2.5.4.3", common), ("2.5.4.5", serial)]
+    return tlv(
+        0x30,
+        *(
+            tlv(0x31, tlv(0x30, oid(dots), tlv(0x0C, said.encode())))
+            for dots, said in parts
+            if said
+        ),
+    )
 
 
 def time(when: datetime) -> bytes:

@@ -1,4 +1,4 @@
-"""Write spec/vectors/evidence-snp.json, -azure.json and -tpm.json: evidence of made-up machines.
+"""Write spec/vectors/evidence-*.json: evidence of made-up machines, a file for each maker.
 
 For every check there is evidence that passes it and evidence that does not. Run `python
 tools/make_evidence_vectors.py` after a change of format, and never to make a failing test pass.
@@ -10,6 +10,7 @@ import functools
 from pathlib import Path
 
 import evidence_cases_azure
+import evidence_cases_dcap
 import evidence_cases_snp
 import evidence_cases_tpm
 import msgspec
@@ -34,6 +35,7 @@ def build() -> dict[str, bytes]:
         "evidence.schema.json": schema(),
         "evidence-snp.json": lines(evidence_cases_snp.snp_file()),
         "evidence-azure.json": lines(evidence_cases_azure.azure_file()),
+        "evidence-dcap.json": lines(evidence_cases_dcap.dcap_file()),
         "evidence-tpm.json": lines(evidence_cases_tpm.tpm_file()),
     }
 
