@@ -10,6 +10,8 @@ from __future__ import annotations
 import ipaddress
 from typing import Final, NamedTuple
 
+from tidegate.scan.headers import behind, odd_of_ipv4, odd_of_ipv6, odd_of_tcp
+
 TCP: Final = "tcp"
 UDP: Final = "udp"
 ICMP: Final = "icmp"
@@ -22,8 +24,12 @@ NUMBERS: Final = {ICMP: 1, TCP: 6, UDP: 17}
 """IANA protocol numbers of the kinds with a name (ICMPv6 is 58)."""
 
 _IPV4, _IPV6, _VLAN = 0x0800, 0x86DD, (0x8100, 0x88A8)
-_EXTENSIONS: Final = frozenset({0, 43, 60, 135})
-"""IPv6 headers of the form next, length/8 - 1: hop-by-hop, routing, destination, mobility."""
+_EXTENSIONS: Final = frozenset({0, 43, 60, 135, 139, 140})
+"""IPv6 headers of the form next, length/8 - 1: hop-by-hop, routing, destination, mobility, host
+identity, shim6."""
+_OPTIONS: Final = frozenset({0, 60})
+_AUTHENTICATION: Final = 51
+"""Its form is next, length/4 - 2."""
 _MOST_HEADERS: Final = 16
 _FIN, _SYN, _RST = 0x01, 0x02, 0x04
 
@@ -49,13 +55,16 @@ class Flow(NamedTuple):
 
 class Packet(NamedTuple):
     """What one frame carries. `sequence` is None unless it is TCP; `begins` and `ends` are TCP's
-    SYN and FIN or RST."""
+    SYN and FIN or RST. `odd`: what its headers hold, or what lies behind its stated end, that
+    honest stacks do not send; `odd_ip` bytes of it are not TCP's options."""
 
     flow: Flow
     payload: bytes
     sequence: int | None = None
     begins: bool = False
     ends: bool = False
+    odd: bytes = b""
+    odd_ip: int = 0
 
 
 def address(raw: bytes) -> str:
@@ -96,25 +105,40 @@ def _dissect_v4(datagram: bytes) -> Packet:
     if header < 20 or header > len(datagram) or (0 < total < header):
         return Packet(Flow(MALFORMED, source, 0, destination, 0), datagram[20:])
     body = datagram[header : total or len(datagram)]
+    odd = odd_of_ipv4(datagram[20:header]) if header > 20 else b""
+    odd += behind(datagram, total)
     if int.from_bytes(datagram[6:8]) & 0x3FFF:
-        return Packet(Flow(FRAGMENT, source, 0, destination, 0), body)
-    return _transport(datagram[9], source, destination, body)
+        return _with(odd, Packet(Flow(FRAGMENT, source, 0, destination, 0), body))
+    return _with(odd, _transport(datagram[9], source, destination, body))
 
 
 def _dissect_v6(datagram: bytes) -> Packet:
     source, destination = datagram[8:24], datagram[24:40]
     total = int.from_bytes(datagram[4:6])
     body, following = datagram[40 : 40 + total if total else len(datagram)], datagram[6]
+    odd = behind(datagram, 40 + total if total else 0)
     for _ in range(_MOST_HEADERS):
         if following == 44 and len(body) >= 8:
+            # Reserved bits; a fragment's offset and number everybody sends.
+            odd += body[1:2].strip(b"\0") + bytes([body[3] & 6]).strip(b"\0")
             if int.from_bytes(body[2:4]) & 0xFFF9:
-                return Packet(Flow(FRAGMENT, source, 0, destination, 0), body[8:])
+                return _with(odd, Packet(Flow(FRAGMENT, source, 0, destination, 0), body[8:]))
             following, body = body[0], body[8:]
         elif following in _EXTENSIONS and len(body) >= 8:
-            following, body = body[0], body[8 * (body[1] + 1) :]
+            header = body[: 8 * (body[1] + 1)]
+            odd += odd_of_ipv6(header) if following in _OPTIONS else header[2:]
+            following, body = body[0], body[len(header) :]
+        elif following == _AUTHENTICATION and len(body) >= 8:
+            header = body[: 4 * (body[1] + 2)]
+            odd += header[2:]
+            following, body = body[0], body[len(header) :]
         else:
             break
-    return _transport(following, source, destination, body)
+    return _with(odd, _transport(following, source, destination, body))
+
+
+def _with(odd: bytes, packet: Packet) -> Packet:
+    return packet._replace(odd=odd + packet.odd, odd_ip=len(odd)) if odd else packet
 
 
 def _transport(number: int, source: bytes, destination: bytes, body: bytes) -> Packet:
@@ -130,6 +154,7 @@ def _transport(number: int, source: bytes, destination: bytes, body: bytes) -> P
                 int.from_bytes(body[4:8]),
                 begins=bool(flags & _SYN),
                 ends=bool(flags & (_FIN | _RST)),
+                odd=odd_of_tcp(body[20:header]) if header > 20 else b"",
             )
     if kind == UDP and len(body) >= 8:
         return Packet(_with_ports(kind, source, destination, body), body[8:])
