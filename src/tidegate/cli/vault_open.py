@@ -23,13 +23,18 @@ from tidegate.cli.vault_seal import (
     show,
 )
 from tidegate.errors import ConfigError
+from tidegate.vault.lease_socket import LeaseCalls
 from tidegate.vault.open_memory import in_memory, keep_off_disk
+from tidegate.vault.open_sealed import KeyOf, Sealed
 
 
 def open_model(
     sealed: Folder,
     owner: Owner,
-    kms: Annotated[str, typer.Option(help=KMS_HELP)],
+    kms: Annotated[
+        str,
+        typer.Option(help=f"{KMS_HELP} Or lease:SOCKET of `tidegate vault release`."),
+    ],
     manifest: Pinned = None,
     tensor: Annotated[
         str | None, typer.Option(help="Write this tensor's bytes to --out, and open no other.")
@@ -57,7 +62,7 @@ def open_model(
     keep_off_disk()
     with refusals(), bars() as progress:
         opened = opened_folder(sealed, owner, manifest)
-        key_of = opened.key_from(kms_of(kms))
+        key_of = _key_of(kms, opened)
         if tensor is not None and out is not None:
             _write(out, opened.read_tensor(tensor, key_of, file))
             return
@@ -76,6 +81,12 @@ def open_model(
     if answer is not None:
         shown["answer"] = answer
     show(f"opened {opened.manifest.model} in memory", shown, as_json)
+
+
+def _key_of(name: str, opened: Sealed) -> KeyOf:
+    """Data keys from a key service, or from the lease that this host holds."""
+    kind, _, place = name.partition(":")
+    return LeaseCalls(Path(place)).key if kind == "lease" else opened.key_from(kms_of(name))
 
 
 def _write(out: Path, raw: bytearray) -> None:
