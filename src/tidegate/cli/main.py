@@ -15,6 +15,7 @@ from tidegate.cli import (
     bench,
     bench_exact,
     bench_gate,
+    bench_plan,
     bench_scan,
     bench_vault,
     bench_verify,
@@ -29,6 +30,7 @@ from tidegate.cli import (
     log,
     log_follow,
     models,
+    plan,
     prove,
     redteam,
     review,
@@ -70,6 +72,7 @@ app.add_typer(witness.app, name="witness")
 app.add_typer(review.app, name="review")
 bench.app.command()(bench_exact.exact)
 bench.app.command()(bench_gate.gate)
+bench.app.command()(bench_plan.plan)
 bench.app.command()(bench_scan.scan)
 bench.app.command()(bench_vault.vault)
 bench.app.command()(bench_verify.verify)
@@ -83,6 +86,7 @@ gate.app.command()(gate_watch.watch)
 gate.app.command()(gate_watch.incident)
 gate.app.add_typer(gate_flow.app, name="flow")
 app.add_typer(gate.app, name="gate")
+app.add_typer(plan.app, name="plan")
 app.add_typer(prove.app, name="prove")
 app.add_typer(scan.app, name="scan")
 for command in (
