@@ -34,7 +34,7 @@ def show(report: Report, console: Console) -> None:
         _show(finding, console)
     if len(report.findings) > _MOST_FINDINGS:
         console.print(f"and {len(report.findings) - _MOST_FINDINGS} more (--json lists all)")
-    console.print(summary(report))
+    console.print(summary(report), soft_wrap=True)
 
 
 def summary(report: Report) -> str:
@@ -63,7 +63,7 @@ def _show(finding: Finding, console: Console) -> None:
     if finding.evidence:
         told = "; ".join(str(one) for one in finding.evidence[:3])
         more = f" and {len(finding.evidence) - 3} more" if len(finding.evidence) > 3 else ""
-        console.print(Text(f"  evidence: {told}{more}", style="dim"))
+        console.print(Text(f"  evidence: {told}{more}", style="dim"), soft_wrap=True)
     for assumption in finding.assumptions:
         console.print(Text(f"  assumes: {assumption}", style="dim"))
 
