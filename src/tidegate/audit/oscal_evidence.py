@@ -123,7 +123,7 @@ class LogChecked(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """A transparency log's entries, added up. `uploads` are (size, bits spent or None), in order."""
+    """A transparency log's entries, added up. `uploads`: (size, bits spent or None), in order."""
 
     entries: int
     kinds: Counter[str]
@@ -146,7 +146,7 @@ class Evidence:
     name: str
     sha256: str
     size: int
-    facts: Facts
+    facts: Facts = field(compare=False)
 
 
 _BY_KEYS: Final[tuple[tuple[frozenset[str], Kind, type[Any]], ...]] = (
@@ -155,7 +155,7 @@ _BY_KEYS: Final[tuple[tuple[frozenset[str], Kind, type[Any]], ...]] = (
     (frozenset({"events", "coverage", "findings"}), Kind.AUDIT, Audited),
     (frozenset({"kind", "checks", "bound"}), Kind.ATTEST, Attested),
     (frozenset({"outcome", "claim"}), Kind.LOG_CHECK, LogChecked),
-    (frozenset({"outcome", "problem"}), Kind.LOG_CHECK, LogChecked),
+    (frozenset({"outcome", "reason"}), Kind.LOG_CHECK, LogChecked),
 )
 
 
@@ -191,6 +191,12 @@ class _Line(msgspec.Struct):
     index: int
 
 
+class _Upload(msgspec.Struct):
+    origin: str
+    size: int
+    spent_bits: int | None = None
+
+
 def _logged(name: str, lines: Sequence[bytes]) -> Logged:
     decoded = [msgspec.json.decode(line, type=_Line) for line in lines]
     for number, line in enumerate(decoded):
@@ -201,7 +207,7 @@ def _logged(name: str, lines: Sequence[bytes]) -> Logged:
             )
     if decoded[0].index:
         raise EvidenceError(f"{name} begins with entry {decoded[0].index}, not 0", file=name)
-    places = [Place(name, number, "line") for number in range(1, len(lines) + 1)]
+    places = [Place(0, number) for number in range(1, len(lines) + 1)]
     journal = read_journal(zip(places, lines, strict=True))
     does = [line.body.get("does", {}) for line in decoded if line.kind in ("grant", "release")]
     approvals = [one for one in does if one.get("kind") == "approve"]
@@ -216,8 +222,8 @@ def _logged(name: str, lines: Sequence[bytes]) -> Logged:
     )
     for line in decoded:
         if line.kind == "upload":
-            point = (int(line.body["size"]), line.body.get("spent_bits"))
-            made.uploads.setdefault(str(line.body["origin"]), []).append(point)
+            upload = msgspec.convert(line.body, _Upload)
+            made.uploads.setdefault(upload.origin, []).append((upload.size, upload.spent_bits))
         if line.kind == "verdict":
             made.verdicts[str(line.body.get("outcome"))] += 1
     return made

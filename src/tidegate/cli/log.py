@@ -135,7 +135,7 @@ def show(
             if kind is not None and entry.kind is not kind:
                 continue
             if as_json:
-                line = {"index": logged.index, **msgspec.json.decode(logged.raw)}
+                line = {**msgspec.json.decode(logged.raw), "index": logged.index}
                 sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
                 continue
             when = datetime.fromtimestamp(entry.time / 1000, UTC).isoformat(timespec="seconds")

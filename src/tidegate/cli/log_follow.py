@@ -85,7 +85,7 @@ def _take(
             file.write(later)
             if as_json:
                 for one in entries:
-                    line = {"index": one.index, **msgspec.json.decode(one.raw)}
+                    line = {**msgspec.json.decode(one.raw), "index": one.index}
                     sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
                 sys.stdout.buffer.flush()
             elif entries or known is None:

@@ -50,6 +50,7 @@ from tidegate.cli import (
 )
 from tidegate.cli.attest import attest
 from tidegate.cli.demo import demo
+from tidegate.cli.report import report
 from tidegate.cli.up import up
 from tidegate.errors import TidegateError
 
@@ -114,6 +115,7 @@ vault.app.add_typer(vault_kms.app, name="kms")
 app.add_typer(vault.app, name="vault")
 app.add_typer(verify.app, name="verify")
 app.add_typer(audit.app, name="audit")
+app.command()(report)
 app.add_typer(redteam.app, name="redteam")
 
 

@@ -1,0 +1,255 @@
+"""What evidence says about a claim: a measured value, and one of three outcomes.
+
+A measure that lacks its evidence cannot verify; it never passes for want of something bad to say.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tidegate.audit.grants import Grant
+from tidegate.audit.oscal_evidence import (
+    Attested,
+    Audited,
+    Bench,
+    Evidence,
+    Kind,
+    LogChecked,
+    Logged,
+    Verified,
+    Word,
+    of_kind,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured. `value` is one line; `used` the files that it was read from."""
+
+    outcome: Word
+    value: str
+    used: tuple[Evidence, ...] = ()
+
+
+Measure = Callable[[Sequence[Evidence]], Measured]
+
+MIN_TEAMS: Final = 2
+"""Dual authorization: two people, and here of two teams."""
+
+
+def worst(outcomes: Sequence[Word]) -> Word:
+    """Any failure fails; else anything unknown stays unknown; of nothing nobody can tell."""
+    if "fail" in outcomes:
+        return "fail"
+    return "pass" if outcomes and "cannot_verify" not in outcomes else "cannot_verify"
+
+
+def bench(name: str, *keys: str) -> Measure:
+    """That a benchmark's figures meet their targets, all of `keys` being there."""
+
+    def measure(evidence: Sequence[Evidence]) -> Measured:
+        found = [
+            (one, one.facts)
+            for one in of_kind(evidence, Kind.BENCH)
+            if isinstance(one.facts, Bench) and one.facts.name == name
+        ]
+        if not found:
+            return _missing(f"tidegate bench {name} --json")
+        outcomes: list[Word] = []
+        values: list[str] = []
+        for key in keys:
+            figures = [facts.figures[key] for _, facts in found if key in facts.figures]
+            if not figures:
+                outcomes.append("cannot_verify")
+                values.append(f"{key}: not measured")
+            for figure in figures:
+                outcomes.append("fail" if figure.holds is False else "pass")
+                against = f", target {figure.target}" if figure.target else ""
+                values.append(f"{key} = {figure.value:g} {figure.unit} (n = {figure.n}{against})")
+        return Measured(worst(outcomes), "; ".join(values), tuple(one for one, _ in found))
+
+    return measure
+
+
+def uploads(evidence: Sequence[Evidence]) -> Measured:
+    """That the upload ledger's checkpoints are in the log, and only ever grow."""
+    used, outcomes, values = [], list[Word](), list[str]()
+    for one, facts in _logs(evidence):
+        for origin, points in facts.uploads.items():
+            used.append(one)
+            sizes = [size for size, _ in points]
+            bits = [spent for _, spent in points if spent is not None]
+            grows = sizes == sorted(sizes) and bits == sorted(bits)
+            outcomes.append("pass" if grows else "fail")
+            spent = f", {bits[-1]:,} bits spent so far" if bits else ", bits spent not stated"
+            shrinks = "" if grows else ", and it SHRINKS"
+            values.append(
+                f"{origin}: {len(points)} checkpoints, {sizes[-1]:,} entries{spent}{shrinks}"
+            )
+    if not values:
+        return _missing("upload entries in tidegate log show --json")
+    return Measured(worst(outcomes), "; ".join(values), tuple(dict.fromkeys(used)))
+
+
+def releases(evidence: Sequence[Evidence]) -> Measured:
+    """That every released key had approvals of two people of two teams, none the requester's."""
+    used, outcomes, values = [], list[Word](), list[str]()
+    for one, facts in _logs(evidence):
+        made = facts.journal.releases()
+        if not made:
+            continue
+        used.append(one)
+        bad = [grant for grant in made if not _dual(grant)]
+        broken = facts.journal.forks or facts.journal.broken or facts.journal.missing
+        outcomes.append("fail" if bad or broken else "pass")
+        glass = sum(grant.break_glass for grant in made)
+        least = min(len({approval.team for approval in grant.approvals}) for grant in made)
+        values.append(
+            f"{len(made)} releases, of which {len(bad)} without two people of two teams; fewest "
+            f"teams on one: {least}; break-glass: {glass}; refusals logged: "
+            f"{len(facts.journal.refusals)}"
+            + (", and the journal has forks or gaps" if broken else "")
+        )
+    if not values:
+        return _missing("release entries in tidegate log show --json")
+    return Measured(worst(outcomes), "; ".join(values), tuple(used))
+
+
+def attested_releases(evidence: Sequence[Evidence]) -> Measured:
+    """That every release names the hardware evidence that it was made on."""
+    used, outcomes, values = [], list[Word](), list[str]()
+    for one, facts in _logs(evidence):
+        made = facts.kinds["release"]
+        if made:
+            used.append(one)
+            outcomes.append("pass" if facts.releases_attested == made else "fail")
+            values.append(
+                f"{facts.releases_attested} of {made} releases name their evidence's hash"
+            )
+    if not values:
+        return _missing("release entries in tidegate log show --json")
+    return Measured(worst(outcomes), "; ".join(values), tuple(used))
+
+
+def appraisals(evidence: Sequence[Evidence]) -> Measured:
+    """That the hardware evidence handed in was appraised and passed."""
+    found = [
+        (one, one.facts)
+        for one in of_kind(evidence, Kind.ATTEST)
+        if isinstance(one.facts, Attested)
+    ]
+    if not found:
+        return _missing(Kind.ATTEST)
+    values = [
+        f"{facts.kind} as of {facts.at}: {facts.outcome}, {len(facts.checks)} checks"
+        for _, facts in found
+    ]
+    outcome = worst([facts.outcome for _, facts in found])
+    return Measured(outcome, "; ".join(values), tuple(one for one, _ in found))
+
+
+def log_whole(evidence: Sequence[Evidence]) -> Measured:
+    """That the transparency log was recomputed, against its signed and witnessed checkpoint."""
+    found = [
+        (one, one.facts)
+        for one in of_kind(evidence, Kind.LOG_CHECK)
+        if isinstance(one.facts, LogChecked)
+    ]
+    if not found:
+        return _missing(Kind.LOG_CHECK)
+    values = [facts.claim or f"{facts.outcome}: {facts.reason}" for _, facts in found]
+    outcome = worst([facts.outcome for _, facts in found])
+    return Measured(outcome, "; ".join(values), tuple(one for one, _ in found))
+
+
+def approvals_signed(evidence: Sequence[Evidence]) -> Measured:
+    """That every approval in the log carries its hardware key's signature."""
+    used, outcomes, values = [], list[Word](), list[str]()
+    for one, facts in _logs(evidence):
+        if facts.approvals:
+            used.append(one)
+            outcomes.append("pass" if facts.approvals_signed == facts.approvals else "fail")
+            values.append(f"{facts.approvals_signed} of {facts.approvals} approvals are signed")
+    if not values:
+        return _missing("approvals in tidegate log show --json")
+    return Measured(worst(outcomes), "; ".join(values), tuple(used))
+
+
+def reads_settled(evidence: Sequence[Evidence]) -> Measured:
+    """That the access logs show no read, decrypt or copy of weights beside what was granted."""
+    found = [
+        (one, one.facts) for one in of_kind(evidence, Kind.AUDIT) if isinstance(one.facts, Audited)
+    ]
+    if not found:
+        return _missing(Kind.AUDIT)
+    outcomes, values = list[Word](), list[str]()
+    for _, facts in found:
+        grave = Counter(one.kind for one in facts.findings if one.level == "error")
+        open_ = Counter(one.kind for one in facts.findings if one.kind in _OPEN)
+        outcomes.append("fail" if grave else "cannot_verify" if open_ else "pass")
+        shares = [
+            one.most_bytes / one.model_bytes
+            for one in facts.coverage
+            if not one.under_grant and one.model_bytes
+        ]
+        most = f"{max(shares):.2%}" if shares else "none"
+        told = ", ".join(f"{kind} ({count})" for kind, count in sorted((grave + open_).items()))
+        values.append(
+            f"{facts.events:,} events; most of a model that one principal read outside grants: "
+            f"{most}; findings: {told or 'none that is grave'}"
+        )
+    return Measured(worst(outcomes), "; ".join(values), tuple(one for one, _ in found))
+
+
+def reexecuted(evidence: Sequence[Evidence]) -> Measured:
+    """That answers were re-executed, and how many bits a token could still have hidden."""
+    found = [
+        (one, one.facts)
+        for one in of_kind(evidence, Kind.VERIFY)
+        if isinstance(one.facts, Verified)
+    ]
+    if not found:
+        return _missing(Kind.VERIFY)
+    outcomes, values = list[Word](), list[str]()
+    for _, facts in found:
+        # Without a bound nobody estimated the channel, whatever else was found to be in order.
+        bounded = (
+            facts.outcome.outcome if facts.leak else worst([facts.outcome.outcome, "cannot_verify"])
+        )
+        outcomes.append(bounded)
+        leak = (
+            f"at most {facts.leak.bits_a_token:.3g} bits a token ({facts.leak.share:.3%} of what a "
+            "token can hold)"
+            if facts.leak
+            else "no bound"
+        )
+        values.append(
+            f"{facts.outcome.outcome}: {facts.scored_tokens:,} of {facts.tokens:,} tokens "
+            f"re-executed, {facts.mismatches:,} differ; {leak}"
+        )
+    return Measured(worst(outcomes), "; ".join(values), tuple(one for one, _ in found))
+
+
+_OPEN: Final = frozenset(
+    {"log-gap", "no-data-events", "no-key-events", "no-grants-given", "unreadable-line"}
+)
+"""The audit's own words for what it could not see."""
+
+
+def _logs(evidence: Sequence[Evidence]) -> Iterator[tuple[Evidence, Logged]]:
+    return (
+        (one, one.facts) for one in of_kind(evidence, Kind.LOG) if isinstance(one.facts, Logged)
+    )
+
+
+def _dual(grant: Grant) -> bool:
+    people = {approval.by for approval in grant.approvals}
+    teams = {approval.team for approval in grant.approvals}
+    return len(people) >= MIN_TEAMS and len(teams) >= MIN_TEAMS and grant.requester not in people
+
+
+def _missing(what: str) -> Measured:
+    return Measured("cannot_verify", f"not measured: no {what} was given")
