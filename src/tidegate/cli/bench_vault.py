@@ -16,6 +16,7 @@ def vault(as_json: AsJson = False, only: Only = None) -> None:
     """Custody: speed of sealing and opening beside peers, and what its checks let through.
 
     Parts: seal (1 GiB beside Tink streaming and age), evidence (what real machines signed),
+    release (releases killed at random moments),
     audit (access logs: speed, ten million events in memory, thieves found, false findings).
     """
     chosen = chosen_of(only, PARTS)
@@ -40,6 +41,13 @@ def evidence(progress: Progress) -> dict[str, Figure]:
     return vault_evidence.measure(progress)
 
 
+def release(progress: Progress) -> dict[str, Figure]:
+    """Releases killed at random moments: whether a key leaves twice."""
+    from tidegate.bench import vault_release
+
+    return vault_release.measure(progress)
+
+
 def audit(progress: Progress) -> dict[str, Figure]:
     """Access logs: speed, memory, what is found how soon, false findings."""
     from tidegate.bench import vault_audit
@@ -50,5 +58,6 @@ def audit(progress: Progress) -> dict[str, Figure]:
 PARTS: Mapping[str, Part] = {
     "seal": seal,
     "evidence": evidence,
+    "release": release,
     "audit": audit,
 }
