@@ -11,6 +11,8 @@ from pathlib import Path
 
 import evidence_cases_azure
 import evidence_cases_dcap
+import evidence_cases_host
+import evidence_cases_nvidia
 import evidence_cases_snp
 import evidence_cases_tpm
 import msgspec
@@ -36,6 +38,8 @@ def build() -> dict[str, bytes]:
         "evidence-snp.json": lines(evidence_cases_snp.snp_file()),
         "evidence-azure.json": lines(evidence_cases_azure.azure_file()),
         "evidence-dcap.json": lines(evidence_cases_dcap.dcap_file()),
+        "evidence-nvidia.json": lines(evidence_cases_nvidia.nvidia_file()),
+        "evidence-host.json": lines(evidence_cases_host.host_file()),
         "evidence-tpm.json": lines(evidence_cases_tpm.tpm_file()),
     }
 

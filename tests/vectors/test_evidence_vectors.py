@@ -70,10 +70,13 @@ def test_every_check_that_is_made_is_also_refused_somewhere(name: str) -> None:
         if isinstance(check.outcome, Pass)
     }
     refused = {check for case, _ in parsed for check in case.checks}
-    assert made == passed
+    assert made - passed == NEVER_PASS.get(name, set())
     missed = made - refused
     assert missed - BY_REPORT_ALONE.get(name, set()) == set()
 
+
+NEVER_PASS = {"evidence-nvidia.json": {"the service signed the token"}}
+"""Checks that nobody can make offline."""
 
 BY_REPORT_ALONE = {
     "evidence-azure.json": {
