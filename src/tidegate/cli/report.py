@@ -46,8 +46,8 @@ def report(
     """Evidence for RAND SL, SL5 / NIST 800-53, Anthropic ASL-3 and the EU GPAI Code.
 
     One finding a control: what is claimed, what was measured, what is assumed, and the hash of the
-    raw file it was read from. A control without its file **cannot be verified**; controls that no
-    software can show are listed as such. Exits 0: all pass, 1: one fails, 2: one cannot be verified.
+    raw file it was read from. A control without its file **cannot be verified**. Controls that no
+    software can show are listed as such. Exits 0: all pass, 1: one fails, 2: one stays unknown.
     """
     evidence = [read(path.name, path.read_bytes()) for path in files or ()]
     assessment = assess(evidence, SystemClock().now(), __version__)
