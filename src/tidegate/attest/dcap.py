@@ -70,7 +70,7 @@ def appraise(
         checks=sheet.done(),
         claims=_claims(quote, platform, level),
         bound=body.report_data,
-        device=platform.ppid.hex() if platform else "",
+        device=f"intel-platform:{platform.ppid.hex()}" if platform else "",
         at=setting.now,
         until=_until(chain, collateral, setting),
         not_covered=_not_covered(quote, policy, setting, missed),

@@ -79,7 +79,7 @@ def appraise_devices(
         return parts[0]
     sheet = Sheet()
     for number, part in enumerate(parts):
-        name = part.claim("pdi") or part.device[:16]
+        name = part.claim("pdi") or part.device
         sheet.add(f"device {number}, {part.kind} {name}", part.outcome)
     said = [line for part in parts for line in part.not_covered]
     return Appraisal(

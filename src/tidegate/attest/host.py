@@ -116,7 +116,7 @@ def _every(parts: Sequence[Appraisal]) -> Outcome:
     if isinstance(found, Pass):
         return Pass(f"{len(parts)} devices")
     bad = [
-        f"{part.kind} {part.claim('pdi') or part.device[:16]}: {part.outcome.text}"
+        f"{part.kind} {part.claim('pdi') or part.device}: {part.outcome.text}"
         for part in parts
         if isinstance(part.outcome, type(found))
     ]

@@ -91,7 +91,7 @@ def appraise(
         checks=sheet.done(),
         claims=_claims(evidence),
         bound=report.nonce,
-        device=evidence.device.hex(),
+        device=f"nvidia-device:{evidence.device.hex()}",
         at=setting.now,
         until=_until(chain, used, setting),
         not_covered=_not_covered(evidence, setting),
