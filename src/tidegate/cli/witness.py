@@ -95,7 +95,7 @@ def serve(
     from tidegate.cli.http_serving import serve as serve_app
     from tidegate.transparency.witness_http import witness_app
 
-    cosigners = _cosigners(folder)
+    cosigners = cosigners_of(folder)
     logs: dict[str, list[Verifier]] = {}
     for path in log:
         key = _log_key(path)
@@ -159,7 +159,8 @@ class _ReadOnly(FileAnchor):
         return
 
 
-def _cosigners(folder: Path) -> list[Cosigner]:
+def cosigners_of(folder: Path) -> list[Cosigner]:
+    """The keys of the witness in `folder`. Raises ConfigError: there is none, or they differ."""
     if not (folder / PUBLIC).exists():
         raise ConfigError(f"there is no witness in {folder}: `tidegate witness init` makes one")
     lines = (folder / PUBLIC).read_text(encoding="utf-8").splitlines()
