@@ -176,7 +176,7 @@ def records_of(settings: ConsoleSettings) -> Records | None:
     return Records(FileSource(outer.record.folder), _said(outer))
 
 
-def gate_of(raw: Any) -> Part:
+def gate_of(raw: dict[str, Any]) -> Part:
     """The gate's status as `tidegate gate status --json` tells it."""
     meters = raw.get("meters", [])
     return Gate(

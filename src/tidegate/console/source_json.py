@@ -27,7 +27,7 @@ class StatusFile:
     def __init__(
         self,
         path: Path,
-        shown: Callable[[Any], Part],
+        shown: Callable[[dict[str, Any]], Part],
         clock: Clock,
         *,
         said_by: str,
@@ -48,8 +48,8 @@ class StatusFile:
         if age > self._stale:
             raise SourceError(f"{self._said_by} has said nothing for {age:.0f} s")
         try:
-            return self._shown(msgspec.json.decode(raw))
-        except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError) as error:
+            return self._shown(msgspec.json.decode(raw, type=dict[str, Any]))
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise SourceError(f"what {self._said_by} wrote is no status") from error
 
 
