@@ -123,9 +123,11 @@ def extension(dots: str, value: bytes, critical: bool = False) -> bytes:
 
 
 def algorithm(key: Key) -> bytes:
-    """ECDSA with SHA-384, or RSA (PKCS #1 v1.5) with SHA-256."""
+    """ECDSA with SHA-384 (on P-256 with SHA-256), or RSA (PKCS #1 v1.5) with SHA-256."""
     if isinstance(key, rsa.RSAPrivateKey):
         return tlv(0x30, oid("1.2.840.113549.1.1.11"), tlv(0x05))
+    if key.key_size == 256:
+        return tlv(0x30, oid("1.2.840.10045.4.3.2"))
     return tlv(0x30, oid("1.2.840.10045.4.3.3"))
 
 
@@ -133,7 +135,8 @@ def signature(key: Key, data: bytes) -> bytes:
     """A signature that is the same every time."""
     if isinstance(key, rsa.RSAPrivateKey):
         return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
-    return key.sign(data, ec.ECDSA(hashes.SHA384(), deterministic_signing=True))
+    digest = hashes.SHA256() if key.key_size == 256 else hashes.SHA384()
+    return key.sign(data, ec.ECDSA(digest, deterministic_signing=True))
 
 
 def signed(tbs: bytes, key: Key) -> bytes:

@@ -34,6 +34,7 @@ from evidence_intel import (
     Collateral,
     authority_of,
     chain,
+    crl,
     isv,
     level,
     p256,
@@ -127,25 +128,25 @@ def _chains(made: Maker) -> None:
         "a PCK certificate that Intel revoked",
         "fail",
         [REVOKED],
-        collateral=Collateral(pck_crl=PCK_CA.revoke(7)),
+        collateral=Collateral(pck_crl=crl(PCK_CA, 7)),
     )
     made.add(
         "a PCK authority that Intel revoked",
         "fail",
         [REVOKED],
-        collateral=Collateral(root_crl=ROOT.revoke(2)),
+        collateral=Collateral(root_crl=crl(ROOT, 2)),
     )
     made.add(
         "an expired list",
         "fail",
         [REVOKED],
-        collateral=Collateral(pck_crl=PCK_CA.revoke(end=PAST)),
+        collateral=Collateral(pck_crl=crl(PCK_CA, end=PAST)),
     )
     made.add(
         "a list by a forger",
         "fail",
         [REVOKED],
-        collateral=Collateral(pck_crl=PCK_CA.revoke(key=ec_key("forger"))),
+        collateral=Collateral(pck_crl=crl(PCK_CA, key=ec_key("forger"))),
     )
     made.add(
         "a certificate that is of no platform",
@@ -238,7 +239,7 @@ def _collateral(made: Maker) -> None:
         "a signer of collateral that Intel revoked",
         "fail",
         [f"{what} is not revoked" for what in signers],
-        collateral=Collateral(root_crl=ROOT.revoke(3)),
+        collateral=Collateral(root_crl=crl(ROOT, 3)),
     )
     made.add(
         "SGX's collateral for a trust domain",

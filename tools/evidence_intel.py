@@ -17,12 +17,12 @@ from evidence_authorities import (
     UNTIL,
     Authority,
     authority_extensions,
+    certificate,
     drawn,
     ec_key,
     extension,
     integer,
     oid,
-    root,
     tlv,
 )
 
@@ -33,8 +33,6 @@ MEASURED = drawn("mrtd", 48)
 ENCLAVE = drawn("mrenclave", 32)
 QE_SIGNER = drawn("quoting enclave's signer", 32)
 FAMILY = bytes.fromhex("00806f050000")
-ROOT = root("Made-up SGX Root CA")
-PCK_CA = ROOT.authority("Made-up PCK Platform CA", "pck ca", serial=2)
 SIGNER_NAME = "Intel SGX TCB Signing"
 
 _ENCLAVE = (
@@ -92,6 +90,21 @@ def p256(label: str) -> ec.EllipticCurvePrivateKey:
     return ec_key(label, ec.SECP256R1())
 
 
+def _root() -> Authority:
+    common, key = "Made-up SGX Root CA", p256("sgx root")
+    der = certificate(common, key, common, key, authority_extensions(), serial=1)
+    return Authority(common, key, der)
+
+
+def _below(issuer: Authority, common: str, label: str) -> Authority:
+    key = p256(label)
+    return Authority(common, key, issuer.certify(common, key, authority_extensions(), serial=2))
+
+
+ROOT = _root()
+PCK_CA = _below(ROOT, "Made-up PCK Platform CA", "pck ca")
+
+
 def raw_signature(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
     """r and s of ECDSA with SHA-256, 32 bytes each."""
     der = key.sign(data, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
@@ -127,7 +140,8 @@ def platform_extension(
         return tlv(0x30, oid(dots), value)
 
     levels = [pair(f"{SGX}.2.{place}", integer(svn)) for place, svn in enumerate(svns, 1)]
-    tcb = tlv(0x30, *levels, pair(f"{SGX}.2.17", integer(pce_svn)))
+    own = (pair(f"{SGX}.2.17", integer(pce_svn)), pair(f"{SGX}.2.18", tlv(0x04, bytes(svns))))
+    tcb = tlv(0x30, *levels, *own)
     return extension(
         SGX,
         tlv(
@@ -136,6 +150,7 @@ def platform_extension(
             pair(f"{SGX}.2", tcb),
             pair(f"{SGX}.3", tlv(0x04, bytes(2))),
             pair(f"{SGX}.4", tlv(0x04, family)),
+            pair(f"{SGX}.5", tlv(0x0A, b"\1")),
         ),
     )
 
@@ -202,6 +217,13 @@ def quote(
     return header + report + len(data).to_bytes(4, "little") + data + trailing
 
 
+def crl(issuer: Authority, *serials: int, **more: Any) -> bytes:
+    """A revocation list with the two extensions that other readers insist on."""
+    key_id = tlv(0x30, tlv(0x80, issuer.pin[:20]))
+    said = extension("2.5.29.20", integer(1)) + extension("2.5.29.35", key_id)
+    return issuer.revoke(*serials, extensions=said, **more)
+
+
 def signing_chain(common: str = SIGNER_NAME, issuer: Authority = ROOT, **more: Any) -> bytes:
     """The certificate of the key that signs collateral, and the root's."""
     more.setdefault("serial", 3)
@@ -233,8 +255,8 @@ class Collateral:
     info: dict[str, Any] = field(default_factory=dict)
     identity: dict[str, Any] = field(default_factory=dict)
     chain: bytes = field(default_factory=signing_chain)
-    root_crl: bytes = field(default_factory=lambda: ROOT.revoke(99))
-    pck_crl: bytes = field(default_factory=lambda: PCK_CA.revoke(99))
+    root_crl: bytes = field(default_factory=lambda: crl(ROOT, 99))
+    pck_crl: bytes = field(default_factory=lambda: crl(PCK_CA, 99))
     info_signer: str = "tcb signer"
     identity_signer: str = "tcb signer"
     tee: str = "tdx"
