@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tidegate import __version__
 from tidegate.bench.figures import Figure, report
@@ -41,6 +42,7 @@ from tidegate.gate.worlds import GATE, INNER, OUTSIDE, World, world
 from tidegate.ledger import MemoryStore
 from tidegate.openai_api.responses import ChatShape, Stamp
 from tidegate.scan.stream import Settings
+from tidegate.transparency.note import Signer
 
 SPEEDS: Final = (("bulk", 0), ("1mb", 1_000_000), ("50kb", 50_000))
 """Bytes a second that the thief keeps to; 0 is as fast as the wire takes."""
@@ -135,6 +137,7 @@ def theft(speed: int) -> Caught:
             response=Response(weights=Action.LATCH),
             stop=KernelStop(diary.latch),
             folder=folder / "seen",
+            signer=Signer("bench", Ed25519PrivateKey.generate()),
             clock=clock,
             version=__version__,
         )

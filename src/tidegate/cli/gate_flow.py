@@ -166,9 +166,9 @@ def check(
         with responding(folder, state, response, clock) as responder:
             for one in raised:
                 began = Timestamp(one.facts.get("began", one.time))
-                incident = responder.handle(one, began, lambda: ())
-                if not as_json:
-                    tell(incident)
+                for incident in responder.handle(one, began, lambda: ()):
+                    if not as_json:
+                        tell(incident)
     if eve is not None:
         eve.write_bytes(b"".join(msgspec.json.encode(alerts.eve(one)) + b"\n" for one in raised))
     if ocsf is not None:

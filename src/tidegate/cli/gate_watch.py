@@ -12,22 +12,30 @@ from typing import Annotated
 
 import msgspec
 import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.text import Text
 
 from tidegate import __version__
+from tidegate.cli.ground import secret_bytes
 from tidegate.cli.scan_settings import settings_of
 from tidegate.clock import SystemClock
+from tidegate.disk import replace_whole
 from tidegate.errors import ConfigError, GateError
 from tidegate.gate.host import boot_id
 from tidegate.gate.incident import Action, Incident, Response
 from tidegate.gate.incident_bundle import MANIFEST, Position, check, findings, told
 from tidegate.gate.incident_respond import Responder
+from tidegate.gate.incident_room import MOST_BYTES, RESERVE, Room
 from tidegate.gate.incident_stop import KernelStop
 from tidegate.gate.latch import FILE, Diary
 from tidegate.gate.watch import Capture, Watch
 from tidegate.gate.watch_eyes import Eyes, Networks
 from tidegate.ledger import SqliteStore
+from tidegate.transparency.errors import CheckpointError
+from tidegate.transparency.note import Signer, Verifier
+
+_SIGNER = "tidegate-gate/evidence"
 
 BLOCK = 1 << 14
 """Bytes that are judged together: a quarter of what files take, to see four times as soon."""
@@ -45,6 +53,16 @@ State = Annotated[
 ResponseFile = Annotated[
     Path | None, typer.Option(help="What to do about what, a TOML file; see incidents.md.")
 ]
+EvidenceMb = Annotated[
+    int, typer.Option(min=1, help="Megabytes of evidence in the folder; then it is refused.")
+]
+ReserveMb = Annotated[
+    int, typer.Option(min=0, help="Megabytes of the folder's disk that evidence leaves free.")
+]
+MOST_MB, RESERVE_MB = MOST_BYTES >> 20, RESERVE >> 20
+KEY = "evidence.key"
+"""Signs manifests: in the gate's folder, or without one beside the evidence."""
+PUBLIC = "evidence.pub"
 
 
 def watch(
@@ -65,6 +83,8 @@ def watch(
         typer.Option(help="Of own weights, from `tidegate scan fingerprint`; may be repeated."),
     ] = None,
     key: Annotated[Path | None, typer.Option(help="The key file that they were made with.")] = None,
+    evidence_mb: EvidenceMb = MOST_MB,
+    reserve_mb: ReserveMb = RESERVE_MB,
     seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Stop after so long; else with a signal.")
     ] = None,
@@ -91,13 +111,17 @@ def watch(
             tell(incident)
 
     with ExitStack() as stack:
-        responder = stack.enter_context(responding(folder, state, response, clock))
+        room = Room(folder, most_bytes=evidence_mb << 20, reserve=reserve_mb << 20)
+        responder = stack.enter_context(responding(folder, state, response, clock, room))
         capture = Capture(interface, outgoing=not tap)
-        watching = stack.enter_context(Watch(capture, eyes, responder, clock))
+        watching = stack.enter_context(
+            Watch(capture, eyes, responder, clock, folder=folder, boot=boot_id())
+        )
         stop = _stopping(clock, seconds)
         watching.run(stop, show)
     Console(stderr=True).print(
-        f"{eyes.frames:,} frames looked at, {watching.missed:,} missed, {len(seen)} incidents",
+        f"{eyes.frames:,} frames looked at, {watching.missed:,} missed, "
+        f"{watching.failed:,} that broke the scan, {len(seen)} incidents",
         style="dim",
     )
     raise typer.Exit(1 if seen else 0)
@@ -105,20 +129,25 @@ def watch(
 
 def incident(
     folder: Annotated[Path, typer.Argument(help="The folder of a watch, or one bundle in it.")],
+    key: Annotated[
+        Path | None,
+        typer.Option(help=f"The watch's {PUBLIC}, kept elsewhere; else the one in the folder."),
+    ] = None,
     sarif: Annotated[
         Path | None, typer.Option(help="Write all of them as SARIF 2.1.0, too.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Incidents as JSON lines.")] = False,
 ) -> None:
-    """Tell what a watch saw and did, after checking every hash of its evidence.
+    """Tell what a watch saw and did, after checking signature and every hash of its evidence.
 
-    Exits 1 where a bundle was changed since it was written.
+    Exits 1 where a bundle was changed since it was written, or is not signed with the key.
     """
     bundles = _bundles(folder)
+    verifier = _verifier(key, folder if bundles != [folder] else folder.absolute().parent)
     changed, read = [], []
     for bundle in bundles:
         try:
-            check(bundle)
+            check(bundle, verifier)
         except GateError as error:
             changed.append(error.message)
             continue
@@ -137,7 +166,11 @@ def incident(
 
 @contextmanager
 def responding(
-    folder: Path, state: Path | None, response: Path | None, clock: SystemClock
+    folder: Path,
+    state: Path | None,
+    response: Path | None,
+    clock: SystemClock,
+    room: Room | None = None,
 ) -> Iterator[Responder]:
     """What handles alerts: with the gate's folder it stops what is seen, without it only notes.
 
@@ -149,6 +182,8 @@ def responding(
             response=_response(response),
             stop=None if diary is None else KernelStop(diary.latch),
             folder=folder,
+            signer=_signer(state or folder, folder),
+            room=room,
             clock=clock,
             version=__version__,
             log=lambda incident: _logged(diary, incident),
@@ -161,6 +196,33 @@ def networks(written: list[str] | None) -> Networks:
         return tuple(ipaddress.ip_network(one) for one in written or ())
     except ValueError as error:
         raise ConfigError(f"--inside: {error}; write it as 10.0.0.0/8") from error
+
+
+def _signer(home: Path, folder: Path) -> Signer:
+    """What signs evidence; made if need be, and its public part written beside the evidence.
+
+    Raises ConfigError or GateError.
+    """
+    key = Ed25519PrivateKey.from_private_bytes(secret_bytes(home / KEY))
+    signer = Signer(_SIGNER, key)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        replace_whole(folder / PUBLIC, f"{signer.verifier.encode()}\n".encode())
+    except OSError as error:
+        raise GateError(f"cannot write {folder / PUBLIC}: {error.strerror}") from error
+    return signer
+
+
+def _verifier(key: Path | None, folder: Path) -> Verifier:
+    path = key or folder / PUBLIC
+    try:
+        verifier = Verifier.parse(path.read_text().strip())
+    except (OSError, UnicodeDecodeError, CheckpointError) as error:
+        raise ConfigError(f"{path} is no public key of a watch: give one with --key") from error
+    if key is None:
+        said = f"held against {path} itself: keep a copy elsewhere, and give it with --key"
+        Console(stderr=True).print(said, style="dim", soft_wrap=True)
+    return verifier
 
 
 def _response(path: Path | None) -> Response:

@@ -15,7 +15,9 @@ import msgspec
 
 from tidegate.errors import ConfigError
 from tidegate.record.ocsf import Severity
+from tidegate.scan import alerts
 from tidegate.scan.alerts import Alert, Kind
+from tidegate.units import Timestamp
 
 
 class Action(StrEnum):
@@ -36,19 +38,28 @@ class Response(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     there are `least_bytes` of it within `within_s` seconds: one odd window is no theft. `opaque`:
     what cannot be told from encrypted bytes; a site that encrypts will only want to note it.
     `binary_ports`: of traffic that is no text by nature, such as updates; what looks like weights
-    there is only noted. `shift`: more than is billed. `rest`: beacons, drips and frames left
-    unseen. `throttle_bytes_s` and `throttle_s` say how much a throttled sender may still send, and
-    for how long.
+    there is only noted. `spread`: weights in pieces of which none was enough, once there are
+    `total_bytes` of them, or from `most_pairs` of hosts, within `total_s`; nobody in particular
+    sends them, so a throttle is a latch. `shift`: more than is billed. `unscanned`: a frame that
+    broke the scan. `blind`: frames left unseen, and evidence that had no room. `rest`: beacons,
+    drips and odd headers. `throttle_bytes_s` and `throttle_s` say how much a throttled sender may
+    still send, and for how long.
     `latch_after`: throttles of one incident after which it is latched all the same; 0 never does.
     """
 
     certain: Action = Action.LATCH
     weights: Action = Action.THROTTLE
     opaque: Action = Action.NOTE
+    spread: Action = Action.LATCH
     shift: Action = Action.THROTTLE
+    unscanned: Action = Action.THROTTLE
+    blind: Action = Action.NOTE
     rest: Action = Action.NOTE
     least_bytes: int = 1 << 16
     within_s: int = 10
+    total_bytes: int = 1 << 20
+    most_pairs: int = 32
+    total_s: int = 600
     binary_ports: tuple[int, ...] = ()
     throttle_bytes_s: int = 4096
     throttle_s: int = 600
@@ -60,19 +71,32 @@ class Response(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError("a throttle lets some bytes a second through, for some seconds")
         if self.least_bytes < 0 or self.within_s <= 0:
             raise ConfigError("weights are acted on after some bytes, within some seconds")
+        if self.total_bytes <= 0 or self.most_pairs <= 0 or self.total_s <= 0:
+            raise ConfigError("pieces are acted on after some bytes or pairs, within some seconds")
 
     def to(self, alert: Alert, burst: int) -> Action:
         """What an alert calls for, when the last moments' alerts are about `burst` bytes."""
         if alert.kind is Kind.WEIGHTS:
             if alert.severity is Severity.CRITICAL:
                 return self.certain
-            ends = alert.ends
-            ports = set() if ends is None else {ends.source_port, ends.destination_port}
-            odd = burst < self.least_bytes or not ports.isdisjoint(self.binary_ports)
+            odd = burst < self.least_bytes or self.binary(alert)
             return Action.NOTE if odd else self.weights
-        if alert.kind is Kind.OPAQUE:
-            return self.opaque
-        return self.shift if alert.kind is Kind.SHIFT else self.rest
+        of_kind = {
+            Kind.OPAQUE: self.opaque,
+            Kind.SHIFT: self.shift,
+            Kind.SPREAD: self.spread,
+            Kind.UNSCANNED: self.unscanned,
+            Kind.BLIND: self.blind,
+            Kind.EVIDENCE: self.blind,
+        }
+        return of_kind.get(alert.kind, self.rest)
+
+    def binary(self, alert: Alert) -> bool:
+        """Whether the alert is about traffic that is no text by nature."""
+        ends = alert.ends
+        return ends is not None and bool(
+            {ends.source_port, ends.destination_port} & set(self.binary_ports)
+        )
 
 
 class Incident(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -123,7 +147,8 @@ def decide(
     """The incidents after one more alert, the one that it belongs to, and what is to be done now;
     None where no more is called for than was done already.
 
-    A throttle is called for anew by each burst that comes through it, a latch only once.
+    What was done is done anew for each burst that comes through it: a throttle runs out, and an
+    operator takes a latch off.
     """
     name = identity(alert)
     before = incidents.get(name)
@@ -135,7 +160,7 @@ def decide(
             action=wanted,
             throttles=int(wanted is Action.THROTTLE),
             leaked=alert.bytes,
-            burst=alert.bytes,
+            burst=alert.bytes if wanted is Action.NOTE else 0,
             burst_since=first_byte,
             first_byte=first_byte,
             alarm=alarm,
@@ -146,7 +171,7 @@ def decide(
         since, burst = first_byte, alert.bytes
     wanted = response.to(alert, burst)
     throttles = before.throttles + (wanted is Action.THROTTLE)
-    if response.latch_after and throttles > response.latch_after:
+    if wanted is Action.THROTTLE and 0 < response.latch_after < throttles:
         wanted = Action.LATCH
     reached = max(before.action, wanted, key=_LADDER.index)
     incident = msgspec.structs.replace(
@@ -158,19 +183,57 @@ def decide(
         burst=burst,
         burst_since=since,
     )
-    climbed = reached is not before.action
-    again = wanted is Action.THROTTLE and before.action is not Action.LATCH
-    if not (climbed or again):
+    if wanted is Action.NOTE:
         return incidents | {name: incident}, incident, None
     incident = msgspec.structs.replace(
         incident, alert=alert, first_byte=since, alarm=alarm, burst=0, burst_since=alarm
     )
-    return incidents | {name: incident}, incident, wanted
+    return incidents | {name: incident}, incident, reached
+
+
+class Boundary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What looks like weights and was only noted, between whatever hosts, since `since`: bytes, and
+    the incidents that they belong to."""
+
+    since: float = 0.0
+    bytes: int = 0
+    pairs: frozenset[str] = frozenset()
+
+
+def spread(
+    boundary: Boundary, response: Response, incident: Incident, alert: Alert
+) -> tuple[Boundary, Alert | None]:
+    """The boundary after an alert that belongs to `incident`; with an alert about all of it, once
+    it is too much. Then it begins anew.
+
+    Nothing here depends on whether incidents are still remembered. What the kernel throttles now
+    is bounded there, and not counted.
+    """
+    held = incident.stopped is not None and alert.time < incident.stopped + response.throttle_s
+    if alert.kind is not Kind.WEIGHTS or held or response.binary(alert):
+        return boundary, None
+    if alert.time - boundary.since > response.total_s:
+        boundary = Boundary(since=alert.time)
+    size, pairs = boundary.bytes + alert.bytes, boundary.pairs | {incident.id}
+    if size < response.total_bytes and len(pairs) < response.most_pairs:
+        return Boundary(boundary.since, size, pairs), None
+    since, time = Timestamp(boundary.since), Timestamp(alert.time)
+    return Boundary(), alerts.spread(size, len(pairs), since, time)
+
+
+def remembered(incidents: Incidents, most: int) -> Incidents:
+    """At most `most` incidents: of what was only noted, the oldest are forgotten first."""
+    if len(incidents) <= most:
+        return incidents
+    noted = (name for name, one in incidents.items() if one.action is Action.NOTE)
+    gone = next(noted, next(iter(incidents)))
+    return {name: one for name, one in incidents.items() if name != gone}
 
 
 def identity(alert: Alert) -> str:
-    """Which incident an alert belongs to: its kind and hosts. Ports change at every connection."""
+    """Which incident an alert belongs to: its kind and hosts, or what found it where nobody is
+    named. Ports change at every connection."""
     ends = alert.ends
-    where = "" if ends is None else f"{ends.source} {ends.destination}"
+    where = alert.detector if ends is None else f"{ends.source} {ends.destination}"
     said = f"{alert.kind}\n{where}".encode()
     return hashlib.sha256(said).hexdigest()[:12]

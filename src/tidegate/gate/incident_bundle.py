@@ -7,6 +7,7 @@
 | `findings.sarif` | the same for code-scanning and CI dashboards |
 | `slice.pcap` | frames of the flow's hosts around it, the oldest kept, within the size bound |
 | `manifest.json` | SHA-256 and size of each file, the log's position, what is missing and why |
+| `manifest.note` | the manifest's SHA-256, signed (C2SP signed-note, Ed25519) |
 
 Evidence comes after stopping, and its failure never keeps anything open.
 """
@@ -18,19 +19,23 @@ import os
 import secrets
 import shutil
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from tidegate.disk import sync_folder
 from tidegate.errors import GateError
 from tidegate.gate.incident import Action, Incident
 from tidegate.record import sarif
 from tidegate.record.ocsf import Severity
 from tidegate.scan.alerts import Alert, eve, ocsf
+from tidegate.transparency.errors import CheckpointError
+from tidegate.transparency.note import Signer, Verifier
 
 MANIFEST: Final = "manifest.json"
+SIGNED: Final = "manifest.note"
 _PCAP: Final = struct.Struct("<IHHiIII")
 _PACKET: Final = struct.Struct("<IIII")
 _NANOSECONDS, _ETHERNET = 0xA1B23C4D, 1
@@ -63,20 +68,17 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     missing: tuple[str, ...] = ()
 
 
-def write(
-    folder: Path,
+def files_of(
     incident: Incident,
     frames: Sequence[tuple[int, bytes]],
     *,
     version: str,
     position: Position | None,
     most_bytes: int,
-) -> Path:
-    """Write the bundle; it appears whole or not at all. `frames`: nanoseconds since the Unix epoch
-    and bytes, oldest first. Gives the bundle's folder, named after incident and alerts.
-
-    Raises GateError where it cannot be written.
-    """
+    signer: Signer,
+) -> dict[str, bytes]:
+    """A bundle's files by name. `frames`: nanoseconds since the Unix epoch and bytes, oldest first;
+    `most_bytes`: of the slice."""
     captured, left_out = pcap(frames, most_bytes)
     events = [ocsf(incident.alert, version)]
     files = {
@@ -95,15 +97,29 @@ def write(
         missing=missing,
     )
     files[MANIFEST] = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    files[SIGNED] = signer.sign_text(_signed(files[MANIFEST])).encode()
+    return files
+
+
+def write(folder: Path, incident: Incident, files: Mapping[str, bytes]) -> Path:
+    """Write a bundle; it appears whole or not at all, and is on the disk when this returns. Gives
+    its folder, named after incident and alerts.
+
+    Raises GateError where it cannot be written.
+    """
     return _whole(folder, f"{incident.id}-{incident.alerts}", files)
 
 
-def check(bundle: Path) -> Manifest:
-    """Recompute every hash of a bundle. Raises GateError naming the first file that differs, is
-    missing, or that the manifest does not know."""
+def check(bundle: Path, key: Verifier) -> Manifest:
+    """Check the manifest's signature and recompute every hash of a bundle.
+
+    Raises GateError naming the first file that differs, is missing, or that the manifest does not
+    know; or where the manifest is not signed by `key`.
+    """
     try:
-        manifest = msgspec.json.decode((bundle / MANIFEST).read_bytes(), type=Manifest)
-        names = {path.name for path in bundle.iterdir()} - {MANIFEST}
+        raw = (bundle / MANIFEST).read_bytes()
+        manifest = msgspec.json.decode(raw, type=Manifest)
+        names = {path.name for path in bundle.iterdir()} - {MANIFEST, SIGNED}
         for kept in manifest.files:
             if kept.name not in names:
                 raise GateError(f"{bundle.name}: {kept.name} is missing", file=kept.name)
@@ -113,7 +129,18 @@ def check(bundle: Path) -> Manifest:
         raise GateError(f"{bundle} is no evidence bundle: {error}") from error
     if strays := sorted(names - {kept.name for kept in manifest.files}):
         raise GateError(f"{bundle.name}: {strays[0]} was added", file=strays[0])
+    try:
+        if key.open_text((bundle / SIGNED).read_text()) != _signed(raw):
+            raise GateError(f"{bundle.name}: another manifest was signed", file=SIGNED)
+    except (OSError, UnicodeDecodeError) as error:
+        raise GateError(f"{bundle.name}: its manifest is not signed", file=SIGNED) from error
+    except CheckpointError as error:
+        raise GateError(f"{bundle.name}: {error.message}", file=SIGNED) from error
     return manifest
+
+
+def _signed(manifest: bytes) -> str:
+    return f"tidegate evidence\n{hashlib.sha256(manifest).hexdigest()}\n"
 
 
 def pcap(frames: Sequence[tuple[int, bytes]], most_bytes: int) -> tuple[bytes, int]:
@@ -181,7 +208,7 @@ def _kept(name: str, data: bytes) -> Kept:
     return Kept(name, len(data), hashlib.sha256(data).hexdigest())
 
 
-def _whole(folder: Path, name: str, files: dict[str, Any]) -> Path:
+def _whole(folder: Path, name: str, files: Mapping[str, bytes]) -> Path:
     draft = folder / f".{name}.{secrets.token_hex(4)}"
     try:
         draft.mkdir(parents=True, mode=0o700)
@@ -190,6 +217,7 @@ def _whole(folder: Path, name: str, files: dict[str, Any]) -> Path:
                 handle.write(data)
                 handle.flush()
                 os.fsync(handle.fileno())
+        sync_folder(draft)
         return _renamed(draft, folder / name)
     except OSError as error:
         raise GateError(f"the evidence cannot be kept in {folder}: {error.strerror}") from error
@@ -203,5 +231,6 @@ def _renamed(draft: Path, wanted: Path) -> Path:
         bundle = wanted if number == 1 else wanted.with_name(f"{wanted.name}.{number}")
         if not bundle.exists():
             draft.rename(bundle)
+            sync_folder(bundle.parent)
             return bundle
     raise GateError(f"{wanted.parent} is full of bundles of {wanted.name}: move them away")

@@ -27,6 +27,10 @@ QUIET_NS: Final = 2_000_000_000
 """A flow that is silent for so long is judged on what it has said."""
 PIECES: Final = "pieces"
 """Kind of the text that a pair of hosts' small flows are together."""
+HEADERS: Final = "headers"
+"""Kind of the text that a pair of hosts' odd headers are together."""
+_ODD_BYTES: Final = 4096
+"""Of TCP's options: some stacks send rare ones, such as a cookie or a second path's."""
 _SOURCES = 1 << 16
 """Addresses that are remembered; senders may make up more."""
 _MARKS = 512
@@ -45,6 +49,15 @@ class Seen:
     at_ns: int
     fresh: int
     missed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """`size` bytes went out between a flow's hosts in headers that honest stacks do not send."""
+
+    flow: Flow
+    size: int
+    at_ns: int
 
 
 @dataclass(slots=True)
@@ -83,6 +96,9 @@ class Eyes:
         self._streams = Streams(most_flows=most_flows)
         self._flows: OrderedDict[Flow, _Watched] = OrderedDict()
         self._sources: dict[bytes, bool] = {}
+        self._odd: dict[tuple[bytes, bytes], tuple[int, int]] = {}
+        self.odd: list[Odd] = []
+        """What is to be told of headers; for whoever watches to take out."""
         self.frames = 0
         self.bytes = 0
 
@@ -96,6 +112,8 @@ class Eyes:
         seen: list[Seen] = []
         for piece in self._streams.feed(packet):
             seen += self._take(piece, at_ns)
+        if packet.odd:
+            seen += self._headers(packet, at_ns)
         seen += self._forget()
         if packet.ends:
             seen += self._end(packet.flow)
@@ -110,6 +128,12 @@ class Eyes:
             if now_ns - watched.at_ns > QUIET_NS and flow.kind != PIECES
         ]
         return tuple(seen for flow in quiet for seen in self._end(flow))
+
+    def drop(self, frame: bytes) -> Flow | None:
+        """Begin a frame's flow anew, after scanning it failed; None where it has none."""
+        flow = dissect(frame).flow
+        self._flows.pop(flow, None)
+        return flow
 
     def close(self) -> tuple[Seen, ...]:
         """What all flows say in the end; first those behind holes."""
@@ -133,6 +157,22 @@ class Eyes:
         if len(self._sources) < _SOURCES:
             self._sources[source] = leaves
         return leaves
+
+    def _headers(self, packet: Packet, at_ns: int) -> list[Seen]:
+        """Count a packet's odd bytes, tell of them where they are too many, and scan them."""
+        flow = packet.flow._replace(kind=HEADERS, source_port=0, destination_port=0)
+        pair = (flow.source, flow.destination)
+        if pair not in self._odd and len(self._odd) >= _SOURCES:
+            # Whoever makes up addresses is counted together.
+            pair = (b"", b"")
+        size, told = self._odd.get(pair, (0, 0))
+        size += len(packet.odd)
+        if size > 2 * told and (packet.odd_ip or told or size > _ODD_BYTES):
+            told = size
+            self.odd.append(Odd(flow, size, at_ns))
+        self._odd[pair] = size, told
+        pieces = self._streams.feed(Packet(flow, packet.odd))
+        return [one for piece in pieces for one in self._take(piece, at_ns)]
 
     def _take(self, piece: Piece, at_ns: int) -> list[Seen]:
         watched = self._flows.get(piece.flow)

@@ -35,6 +35,10 @@ class Kind(StrEnum):
     BEACON = "beacon"
     DRIP = "slow-drip"
     BLIND = "blind"
+    UNSCANNED = "unscanned"
+    SPREAD = "spread"
+    HEADERS = "headers"
+    EVIDENCE = "no-evidence"
 
 
 class Ends(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +74,10 @@ _SIGNATURES: Final[Mapping[Kind, tuple[int, str, str]]] = {
     Kind.BEACON: (1_940_004, "regular calls", "Potentially Bad Traffic"),
     Kind.DRIP: (1_940_005, "slow drip", "Potential Corporate Privacy Violation"),
     Kind.BLIND: (1_940_006, "frames left unseen", "Detection of a Denial of Service Attack"),
+    Kind.UNSCANNED: (1_940_007, "a frame broke the scan", "Potentially Bad Traffic"),
+    Kind.SPREAD: (1_940_008, "weights leave in pieces", "Potential Corporate Privacy Violation"),
+    Kind.HEADERS: (1_940_009, "bytes in headers", "Potential Corporate Privacy Violation"),
+    Kind.EVIDENCE: (1_940_010, "no evidence is kept", "Detection of a Denial of Service Attack"),
 }
 _GRAVE: Final = frozenset({Seen.OWN_WEIGHTS, Seen.MODEL_FILE, Seen.WEIGHTS})
 
@@ -157,6 +165,78 @@ def blinded(interface: str, frames: int, time: Timestamp) -> Alert:
         severity=Severity.MEDIUM,
         bytes=0,
         facts={"frames": frames},
+    )
+
+
+def unwatched(
+    interface: str, frames: int | None, since: Timestamp, time: Timestamp, *, ended: bool
+) -> Alert:
+    """Frames passed an interface while no watch ran; how many is None where nobody can say."""
+    many = "how many nobody can say" if frames is None else f"{frames:,} of them"
+    how = "had ended" if ended else "was killed or failed"
+    away = datetime.fromtimestamp(since, UTC).strftime("%F %T UTC")
+    return Alert(
+        time=time,
+        kind=Kind.BLIND,
+        text=f"frames passed {interface} unseen, {many}: the watch before {how}, last heard {away}",
+        detector="away",
+        severity=Severity.MEDIUM if ended else Severity.HIGH,
+        bytes=0,
+        facts={"frames": frames, "since": since, "ended": ended},
+    )
+
+
+def unscanned(flow: Flow | None, size: int, error: str, time: Timestamp) -> Alert:
+    """Scanning a frame of `size` bytes failed; what it carried was not looked at to the end."""
+    return Alert(
+        time=time,
+        kind=Kind.UNSCANNED,
+        text=f"a frame of {size:,} bytes could not be scanned: {error}",
+        detector="scan-error",
+        severity=Severity.HIGH,
+        bytes=size,
+        ends=None if flow is None else ends_of(flow),
+        facts={"error": error},
+    )
+
+
+def spread(size: int, pairs: int, since: Timestamp, time: Timestamp) -> Alert:
+    """What looks like weights, in pieces of which none was enough by itself."""
+    return Alert(
+        time=time,
+        kind=Kind.SPREAD,
+        text=f"{size:,} bytes that look like weights left in pieces between {pairs:,} pairs of "
+        f"hosts, within {max(0.0, time - since):.0f} s",
+        detector="sum",
+        severity=Severity.HIGH,
+        bytes=size,
+        facts={"pairs": pairs, "since": since},
+    )
+
+
+def odd_headers(flow: Flow, size: int, time: Timestamp) -> Alert:
+    """Bytes in headers that honest stacks do not send, all of a pair of hosts so far."""
+    return Alert(
+        time=time,
+        kind=Kind.HEADERS,
+        text=f"{size:,} bytes went out in headers and options that honest stacks do not send",
+        detector="headers",
+        severity=Severity.MEDIUM,
+        bytes=size,
+        ends=ends_of(flow),
+        facts={},
+    )
+
+
+def unkept(why: str, time: Timestamp) -> Alert:
+    """Evidence was refused for want of room."""
+    return Alert(
+        time=time,
+        kind=Kind.EVIDENCE,
+        text=why,
+        detector="room",
+        severity=Severity.HIGH,
+        bytes=0,
     )
 
 

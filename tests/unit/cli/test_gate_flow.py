@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from tidegate.cli.gate_flow import app
 from tidegate.errors import ConfigError
 from tidegate.gate.incident_bundle import check
+from tidegate.transparency.note import Verifier
 
 _MINUTES = 240
 _INSIDE = ["--inside", "10.0.0.0/8"]
@@ -85,7 +86,7 @@ def test_a_shift_is_an_incident_of_the_host_that_serves(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert [json.loads(line)["kind"] for line in result.stdout.splitlines()]
     bundle = min(path for path in seen.iterdir() if path.is_dir())
-    check(bundle)
+    check(bundle, Verifier.parse((seen / "evidence.pub").read_text().strip()))
     told = json.loads((bundle / "incident.json").read_bytes())
     assert told["alert"]["ends"]["source"] == "10.0.0.5"
     assert told["seconds_to_alarm"] > 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,11 +19,14 @@ from tidegate.errors import ConfigError, GateError
 from tidegate.gate.incident import Action, Incident, Response, decide
 from tidegate.gate.incident_bundle import Position, check, findings, pcap
 from tidegate.gate.incident_respond import EVE_LOG, Responder
+from tidegate.gate.incident_room import Room
 from tidegate.gate.incident_stop import throttled
 from tidegate.record.ocsf import Severity
 from tidegate.scan.alerts import Alert, Ends, Kind
+from tidegate.transparency.note import Signer
 from tidegate.units import Timestamp
 
+_SIGNER = Signer("watch", Ed25519PrivateKey.generate())
 _ENDS = Ends("tcp", "10.0.0.5", 4000, "203.0.113.9", 443)
 _FRAMES = [(1_700_000_000_000_000_000 + n, bytes([n]) * 60) for n in range(10)]
 
@@ -66,6 +70,7 @@ def _responder(
     folder: Path,
     stop: Callable[[ManualClock], _Stop] | None = _Stop,
     response: Response | None = None,
+    room: Room | None = None,
 ) -> tuple[Responder, _Stop | None]:
     clock = ManualClock(now=1_700_000_002.0)
     made = None if stop is None else stop(clock)
@@ -73,6 +78,8 @@ def _responder(
         response=response or Response(weights=Action.LATCH, least_bytes=0),
         stop=made,
         folder=folder,
+        signer=_SIGNER,
+        room=room or Room(folder, reserve=0),
         clock=clock,
         version="1.2.3",
         log=lambda _: Position("gate", 7, "ab" * 32),
@@ -83,7 +90,7 @@ def _responder(
 
 
 def _handle(responder: Responder, alert: Alert) -> Incident:
-    return responder.handle(alert, Timestamp(1_700_000_000.0), lambda: _FRAMES)
+    return responder.handle(alert, Timestamp(1_700_000_000.0), lambda: _FRAMES)[0]
 
 
 def test_weights_latch_and_the_times_from_the_first_byte_are_told(tmp_path: Path) -> None:
@@ -100,7 +107,7 @@ def test_the_bundle_is_whole_hashed_and_says_where_the_log_stood(tmp_path: Path)
     responder, _ = _responder(tmp_path)
     incident = _handle(responder, _alert())
     bundle = tmp_path / f"{incident.id}-1"
-    manifest = check(bundle)
+    manifest = check(bundle, _SIGNER.verifier)
     assert manifest.position == Position("gate", 7, "ab" * 32)
     assert manifest.frames_left_out > 0
     assert (bundle / "slice.pcap").stat().st_size <= 500
@@ -126,7 +133,7 @@ def test_evidence_that_was_touched_is_named(tmp_path: Path, change: str) -> None
     else:
         (bundle / "manifest.json").write_text("{}")
     with pytest.raises(GateError):
-        check(bundle)
+        check(bundle, _SIGNER.verifier)
 
 
 def test_a_step_up_leaves_a_second_bundle_and_a_repetition_none(tmp_path: Path) -> None:
@@ -136,7 +143,7 @@ def test_a_step_up_leaves_a_second_bundle_and_a_repetition_none(tmp_path: Path) 
     for _ in range(5):
         incident = _handle(responder, _alert())
     assert stop is not None
-    assert [what for what, _ in stop.asked] == ["throttle", "throttle", "latch"]
+    assert [what for what, _ in stop.asked] == ["throttle", "throttle", "latch", "latch", "latch"]
     assert stop.asked[0][1] == ("10.0.0.5", 4096, 600)
     assert (incident.alerts, incident.leaked, incident.action) == (5, 5 * 4096, Action.LATCH)
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
@@ -148,7 +155,7 @@ def test_a_note_leaves_a_line_and_a_step_up_from_it_a_bundle(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == [EVE_LOG]
     incident = _handle(responder, _alert())
     assert incident.action is Action.THROTTLE
-    check(tmp_path / f"{incident.id}-2")
+    check(tmp_path / f"{incident.id}-2", _SIGNER.verifier)
 
 
 def test_what_goes_on_is_noted_ever_less_often_and_counted(tmp_path: Path) -> None:
@@ -221,7 +228,7 @@ def test_evidence_is_never_written_over(tmp_path: Path) -> None:
     bundles = [path for path in tmp_path.iterdir() if path.is_dir()]
     assert len(bundles) == 2
     for bundle in bundles:
-        check(bundle)
+        check(bundle, _SIGNER.verifier)
 
 
 @given(

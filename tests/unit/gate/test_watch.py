@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from tidegate.cli.main import app
@@ -32,9 +33,11 @@ from tidegate.gate.watch_eyes import Eyes
 from tidegate.gate.worlds import GATE, INNER, OUTSIDE, TAP, World
 from tidegate.ledger import MemoryStore
 from tidegate.scan.stream import Settings
+from tidegate.transparency.note import Signer
 
 pytestmark = pytest.mark.needs_root
 
+_SIGNER = Signer("watch", Ed25519PrivateKey.generate())
 _INSIDE = (ipaddress.ip_network("10.81.1.0/24"),)
 _POLICY = """
 lifetime = 500_000_000
@@ -86,6 +89,7 @@ def _watching(
         response=response,
         stop=stop,
         folder=folder,
+        signer=_SIGNER,
         clock=clock,
         version="1.2.3",
         log=lambda _: Position("diary", 1, "00"),
@@ -173,7 +177,7 @@ def test_stolen_weights_latch_the_gate_and_leave_evidence(
     assert 0 <= first.to_alarm <= first.to_stop
     assert diary.latched() is not None
     bundle = tmp_path / "seen" / f"{first.id}-{first.alerts}"
-    check(bundle)
+    check(bundle, _SIGNER.verifier)
     assert stolen[:2000] in (bundle / "slice.pcap").read_bytes()
 
 
@@ -257,7 +261,11 @@ def test_the_command_watches_the_tap_and_another_tells_what_it_saw(
     assert first["alert"]["ends"]["destination"] == worlds.OUTSIDE_V4
     told = CliRunner().invoke(app, ["gate", "incident", str(seen), "--json"])
     assert told.exit_code == 0
-    assert json.loads(told.stdout.splitlines()[0])["id"] == first["id"]
+    assert first["id"] in {json.loads(line)["id"] for line in told.stdout.splitlines()}
+    stranger = tmp_path / "stranger.pub"
+    stranger.write_text(Signer("w", Ed25519PrivateKey.generate()).verifier.encode())
+    told = CliRunner().invoke(app, ["gate", "incident", str(seen), "--key", str(stranger)])
+    assert (told.exit_code, "not signed by w" in told.stderr) == (1, True)
     next(seen.glob("*/slice.pcap")).write_bytes(b"")
     told = CliRunner().invoke(app, ["gate", "incident", str(seen)])
     assert told.exit_code == 1
@@ -272,7 +280,14 @@ def test_an_interface_that_is_not_there_cannot_be_watched(gate_world: World) -> 
 def test_an_interface_that_goes_away_ends_the_watch(gate_world: World, tmp_path: Path) -> None:
     clock = SystemClock()
     capture = gate_world.enter(GATE, lambda: Capture(worlds.OUT, outgoing=True))
-    responder = Responder(response=Response(), stop=None, folder=tmp_path, clock=clock, version="1")
+    responder = Responder(
+        response=Response(),
+        stop=None,
+        folder=tmp_path,
+        signer=_SIGNER,
+        clock=clock,
+        version="1",
+    )
     gate_world.run(GATE, ["ip", "link", "del", worlds.OUT])
     watch = Watch(capture, Eyes(Settings()), responder, clock)
     with watch, pytest.raises(GateError, match="lost sight"):
