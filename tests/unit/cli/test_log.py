@@ -163,8 +163,10 @@ def test_a_log_altered_in_its_file_fails(alone: str) -> None:
         run("append", alone, "grant", "-", data=json.dumps({"who": who}))
     db = sqlite3.connect(Path(alone) / "log.sqlite")
     db.execute("DROP TRIGGER entries_are_final")
-    other = "CAST(replace(CAST(entry AS TEXT), 'ada', 'eve') AS BLOB)"
-    db.execute(f"UPDATE entries SET entry = {other} WHERE n = 0")
+    db.execute(
+        "UPDATE entries SET entry = CAST(replace(CAST(entry AS TEXT), 'ada', 'eve') AS BLOB)"
+        " WHERE n = 0"
+    )
     db.commit()
     db.close()
     found = run("verify", alone)
