@@ -107,8 +107,29 @@ def azure_flips(files: Files) -> Iterator[Flip]:
     yield from flipped_certificates(files)
 
 
+def tpm_flips(files: Files) -> Iterator[Flip]:
+    """Every byte of what Trustee's file for TPMs carries: key, quote, signature, registers."""
+    found = json.loads(files.evidence)
+    quote = found["tpm_quote"]
+    for name, part in flipped_der("ak_public", base64.b64decode(found["ak_public"])):
+        yield Flip(name, _with_json(files, {**found, "ak_public": _plain64(part)}))
+    for field in ("message", "signature"):
+        for _, part in flipped_bytes(field, base64.b64decode(quote[field])):
+            changed = {**found, "tpm_quote": {**quote, field: _plain64(part)}}
+            yield Flip(f"tpm_quote.{field}", _with_json(files, changed))
+    for number, value in enumerate(quote["pcrs"]):
+        for name, part in flipped_bytes(f"tpm_quote.pcrs {number}", bytes.fromhex(value), 8):
+            values = [*quote["pcrs"][:number], part.hex(), *quote["pcrs"][number + 1 :]]
+            changed = {**found, "tpm_quote": {**quote, "pcrs": values}}
+            yield Flip(name, _with_json(files, changed))
+
+
 def _with_json(files: Files, found: dict[str, Any]) -> Files:
     return replace(files, evidence=json.dumps(found).encode())
+
+
+def _plain64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _url64(data: bytes) -> str:
@@ -352,6 +373,7 @@ CASES: Final[tuple[Case, ...]] = (
         policy={"report": _policy(LOOSE_MEASURED)},
         nonce=None,
         want="cannot_verify",
+        flips=azure_flips,
     ),
     Case(
         name="trustee: TPM",
@@ -361,5 +383,6 @@ CASES: Final[tuple[Case, ...]] = (
         policy={},
         nonce=None,
         want="cannot_verify",
+        flips=tpm_flips,
     ),
 )
