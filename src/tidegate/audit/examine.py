@@ -361,13 +361,12 @@ class Examiner:
 
 def _extent(event: Event, shard: Shard) -> tuple[int, int]:
     """Offset and length; a whole copy, and as many bytes as the shard has, begin at 0."""
-    if event.action is Action.OPEN:
-        return UNKNOWN, UNKNOWN
-    if event.action is Action.COPY and event.length == UNKNOWN:
+    offset, length = event.offset, event.length
+    if length >= shard.size and offset <= 0:
         return 0, shard.size
-    if event.length >= shard.size and event.offset <= 0:
-        return 0, shard.size
-    return event.offset, event.length
+    if length != UNKNOWN:
+        return offset, length
+    return (0, shard.size) if event.action is Action.COPY else (UNKNOWN, UNKNOWN)
 
 
 def _program(agent: str) -> str:

@@ -56,16 +56,26 @@ class _More(msgspec.Struct, gc=False):
     AuthenticationMethod: str = ""
 
 
+class _Caller(msgspec.Struct, gc=False):
+    """Who calls, where an ARN says it all."""
+
+    arn: str = ""
+    accountId: str = ""
+    accessKeyId: str = ""
+
+
+class _Owned(msgspec.Struct, gc=False):
+    accountId: str = ""
+
+
 class _Common(msgspec.Struct, gc=False):
     eventSource: str
     eventName: str
     eventTime: datetime | None = None
     shipped: datetime | None = msgspec.field(name="@timestamp", default=None)
-    userIdentity: _Identity | None = None
     sourceIPAddress: str = ""
     userAgent: str | None = None
     errorCode: str | None = None
-    resources: list[_Resource] | None = None
     requestID: str | None = None
     recipientAccountId: str = ""
     managementEvent: bool | None = None
@@ -73,6 +83,8 @@ class _Common(msgspec.Struct, gc=False):
 
 
 class _Entry(_Common, gc=False):
+    userIdentity: _Identity | None = None
+    resources: list[_Resource] | None = None
     requestParameters: msgspec.Raw = msgspec.Raw(b"null")
     additionalEventData: msgspec.Raw = msgspec.Raw(b"null")
 
@@ -86,6 +98,10 @@ class _S3(msgspec.Struct, gc=False):
 
 
 class _S3Entry(_Common, gc=False):
+    """Most records are S3's, whose parameters have a known shape: what is needed and no more."""
+
+    userIdentity: _Caller | None = None
+    resources: list[_Owned] | None = None
     requestParameters: _S3 | None = None
     additionalEventData: _More | None = None
 
@@ -156,6 +172,8 @@ _ELSEWHERE: Final = {
 _REMOVED_CHECKS: Final = frozenset({"DeleteBucketLogging"})
 _S3_SOURCES: Final = frozenset({"s3.amazonaws.com", "s3express.amazonaws.com"})
 _S3_STREAM: Final = "cloudtrail s3 data"
+_SIGNED: Final = "QueryString"
+_MOST_ROLES: Final = 65_536
 _MANAGEMENT: Final = "cloudtrail management"
 _DATA: Final = "cloudtrail other data"
 
@@ -167,10 +185,13 @@ _any: Final = msgspec.json.Decoder(dict[str, object] | None)
 
 
 class CloudTrail:
-    """See the module."""
+    """See the module. Remembers the roles of sessions, which read again and again."""
 
     kind = "cloudtrail"
     unit = "record"
+
+    def __init__(self) -> None:
+        self._roles: dict[str, str] = {}
 
     def records(self, lines: Iterable[bytes]) -> Iterator[Record]:
         """One record an event."""
@@ -183,14 +204,21 @@ class CloudTrail:
         if moment is None:
             raise UnreadableError("a record without eventTime")
         identity = entry.userIdentity or _NOBODY
+        arn = identity.arn
+        principal = self._roles.get(arn)
+        if principal is None:
+            principal = self._remembered(arn) if arn else _nameless(raw)
         action, target, offset, length, other, presigned, stream = found
+        owner = ""
+        for resource in entry.resources or ():
+            owner = resource.accountId or owner
         return Event(
             time=seconds_of(moment),
             stream=stream,
             action=action,
-            operation=f"{entry.eventSource.removesuffix('.amazonaws.com')}:{entry.eventName}",
+            operation=f"{entry.eventSource.partition('.')[0]}:{entry.eventName}",
             ok=entry.errorCode is None,
-            principal=_principal(identity),
+            principal=principal,
             target=target,
             credential=identity.accessKeyId,
             address=entry.sourceIPAddress,
@@ -198,15 +226,21 @@ class CloudTrail:
             offset=offset,
             length=length,
             account=identity.accountId,
-            owner=_owner(entry),
+            owner=owner or entry.recipientAccountId,
             other=other,
             request=entry.requestID or "",
             presigned=presigned,
         )
 
+    def _remembered(self, arn: str) -> str:
+        if len(self._roles) >= _MOST_ROLES:
+            self._roles.clear()
+        principal = self._roles[arn] = plain_role(role_of(arn))
+        return principal
 
-def _decoded(raw: bytes) -> tuple[_Common, _Found]:
-    """The record, and what it did. Most are S3's, whose parameters have a known shape."""
+
+def _decoded(raw: bytes) -> tuple[_Entry | _S3Entry, _Found]:
+    """The record, and what it did."""
     if b's3.amazonaws.com"' in raw:
         try:
             whole = _s3_entry.decode(raw)
@@ -228,6 +262,10 @@ _Found = tuple[Action, str, int, int, str, bool, str]
 def _of_s3(entry: _Common, asked: _S3, more: _More) -> _Found:
     action = _S3_ACTIONS.get(entry.eventName, Action.UNKNOWN)
     data = entry.eventCategory == "Data" or entry.managementEvent is False
+    if action is _READ and data and not asked.Range:
+        length, presigned = int(more.bytesTransferredOut), more.AuthenticationMethod == _SIGNED
+        target = f"s3://{asked.bucketName}/{asked.key}"
+        return _READ, target, UNKNOWN, length if length >= 0 else UNKNOWN, "", presigned, _S3_STREAM
     if action is Action.UNKNOWN and not data:
         # Hundreds of settings can be read and written; those that share or copy are named above.
         reads = entry.eventName.startswith(("Get", "List", "Head", "Describe"))
@@ -250,7 +288,7 @@ def _of_s3(entry: _Common, asked: _S3, more: _More) -> _Found:
             offset = offset if told == length else UNKNOWN
     if action is Action.SHARE and entry.eventName == "PutBucketReplication":
         other = "replication to another bucket"
-    presigned = more.AuthenticationMethod == "QueryString"
+    presigned = more.AuthenticationMethod == _SIGNED
     return action, target, offset, length, other, presigned, _S3_STREAM if data else _MANAGEMENT
 
 
@@ -288,22 +326,15 @@ def _key_or_name(entry: _Entry) -> tuple[str, str]:
     return "", ""
 
 
-def _principal(identity: _Identity) -> str:
+def _nameless(raw: bytes) -> str:
+    """Services and anonymous callers have no ARN; a session's issuer may have one."""
+    identity = _entry.decode(raw).userIdentity or _NOBODY
     session = identity.sessionContext
     if session is not None and session.sessionIssuer is not None and session.sessionIssuer.arn:
         return plain_role(session.sessionIssuer.arn)
-    if identity.arn:
-        return role_of(identity.arn)
     if identity.invokedBy:
         return f"service:{identity.invokedBy}"
     return identity.principalId or identity.type or "unknown"
-
-
-def _owner(entry: _Common) -> str:
-    for resource in entry.resources or ():
-        if resource.accountId:
-            return resource.accountId
-    return entry.recipientAccountId
 
 
 _NOBODY: Final = _Identity()
