@@ -28,7 +28,7 @@ from tidegate.vault.open_sealed import open_sealed
 from tidegate.vault.seal import seal
 from tidegate.vault.tpm_live_software import SWTPM, SoftwareTpm, software_tpm
 
-COMMANDS = {"broker": "vault_broker", "release": "vault_lease"}
+COMMANDS = {"broker": "vault_broker", "release": "vault_lease", "open_model": "vault_open"}
 MODEL = "small"
 PLAIN = os.urandom(300_000)
 
@@ -47,6 +47,8 @@ class Site:
         self.tcti = tpm.tpm._where
         self.url = ""
         self._signer = Signer("vault.example/owner", Ed25519PrivateKey.generate())
+        self.owner = self._signer.verifier.encode()
+        (folder / "owner.pub").write_text(self.owner + "\n")
         self.manifest = self._seal()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -122,7 +124,7 @@ class Site:
         self.url = f"http://127.0.0.1:{port}"
         (self.folder / "broker.toml").write_text(
             f'policy = "policy.toml"\ntokens = "tokens.json"\nport = {port}\n'
-            f'owner = "{self._signer.verifier.encode()}"\nkms = "local:{self.folder}/kms.json"\n'
+            f'owner = "{self.owner}"\nkms = "local:{self.folder}/kms.json"\n'
             'references = ["gpu1.json"]\nsealed = ["sealed"]\n'
         )
         process = self.start("broker", "broker.toml")
@@ -141,9 +143,9 @@ class Site:
         self.mine("oscar", "current", MODEL, digest, "--shards", "3")
         return broker
 
-    def approved(self) -> str:
+    def approved(self, shards: str) -> str:
         asked = self.mine(
-            "alice", "request", MODEL, "--shards", "1-2", "--host", "gpu1", "--why", "evaluation",
+            "alice", "request", MODEL, "--shards", shards, "--host", "gpu1", "--why", "evaluation",
             "--seconds", "600", "--json",
         )  # fmt: skip
         grant: str = json.loads(asked)[0]["request"]["id"]
@@ -190,7 +192,7 @@ def test_weights_are_opened_under_a_grant_on_an_attested_host_until_it_is_revoke
     site: Site,
 ) -> None:
     broker = site.ready()
-    grant = site.approved()
+    grant = site.approved("1-2")
     # Another requester, on the very same host.
     assert "the requester asks" in site.refused("mallory", grant)
     holder = site.release("alice", grant)
@@ -215,10 +217,14 @@ def test_weights_are_opened_under_a_grant_on_an_attested_host_until_it_is_revoke
 
 def test_a_holder_wipes_its_keys_when_told_and_a_changed_host_gets_none(site: Site) -> None:
     site.ready()
-    grant = site.approved()
+    grant = site.approved("0-2")
     holder = site.release("alice", grant)
     assert holder.stderr is not None
-    assert "keys of 2 shards" in holder.stderr.readline()
+    assert "keys of 3 shards" in holder.stderr.readline()
+    opening = site.start(
+        "open_model", "sealed", "--owner", "owner.pub", "--kms", "lease:lease.sock"
+    )
+    assert opening.wait(240) == 0
     holder.send_signal(signal.SIGTERM)
     assert holder.wait(240) == 0
     assert not (site.folder / "lease.sock").exists()
@@ -226,7 +232,7 @@ def test_a_holder_wipes_its_keys_when_told_and_a_changed_host_gets_none(site: Si
     assert ended[0]["ending"] == "wiped, says alice"
     assert "the grant is wiped" in site.refused("alice", grant)
     # New approvals do not help a host that measures something else.
-    grant = site.approved()
+    grant = site.approved("0")
     site.tpm.tpm.extend(14, bytes(32))
     assert "register 14 of sha256" in site.refused("alice", grant)
 

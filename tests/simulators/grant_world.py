@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -75,16 +75,20 @@ class FakeAppraiser:
             raise EvidenceError("fake", "file", "is no JSON") from error
         found = bytes.fromhex(said["bound"])
         fits = found == bound
+        until = datetime.fromtimestamp(said["until"], UTC) if said["until"] else None
+        dated = until is None or now <= until
         appraisal = Appraisal(
             kind="fake",
             checks=(
                 Check(1, "nonce is bound", Pass("bound") if fits else Fail("binds another")),
                 Check(2, "registers", Pass("as they should be") if said["pcr"] else Fail("moved")),
+                Check(3, "collateral", Pass("in date") if dated else Fail("the CRL expired")),
             ),
             claims=(),
             bound=found,
             device=said["device"],
             at=now,
+            until=until,
         )
         return Evidence(appraisal, said["reference"], hashlib.sha256(evidence).hexdigest())
 
@@ -124,6 +128,7 @@ class Machine:
     device: str = "d1"
     reference: str = REFERENCE
     pcr: bool = True
+    until: float | None = None
     private: X25519PrivateKey = field(default_factory=X25519PrivateKey.generate)
 
     @property
@@ -133,8 +138,12 @@ class Machine:
     def evidence(self, what: str, nonce: str, request: Request, public: bytes = b"") -> bytes:
         key = hash_of(public or self.public)
         bound = binding_of(what, nonce, request.digest, key)  # type: ignore[arg-type]
+        return self.bind(bound)
+
+    def bind(self, bound: bytes) -> bytes:
+        """Evidence that binds 32 bytes."""
         said = {"device": self.device, "reference": self.reference, "pcr": self.pcr}
-        return json.dumps(said | {"bound": bound.hex()}).encode()
+        return json.dumps(said | {"bound": bound.hex(), "until": self.until}).encode()
 
 
 class World:

@@ -29,6 +29,9 @@ BODY_TIMEOUT_S = 10.0
 CALLS_A_MINUTE = 120
 """Of one principal. People make a few; a host renews some times a lease."""
 
+MOST_LISTED = 1_000
+"""Grants in one answer, the newest; the journal and the log have all of them."""
+
 _log = structlog.get_logger()
 Call = Callable[[str, Request, bytes], msgspec.Struct]
 
@@ -115,7 +118,7 @@ class Api:
             chosen = self._broker.pending()
         else:
             self._broker.sweep()
-            chosen = tuple(self._broker.state().grants.values())
+            chosen = tuple(self._broker.state().grants.values())[-MOST_LISTED:]
         state = self._broker.state()
         return bodies.GrantsView(grants=tuple(bodies.view(state, grant) for grant in chosen))
 

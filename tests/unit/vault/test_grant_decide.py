@@ -125,7 +125,7 @@ def test_what_is_not_used_in_time_ends(setting: str, what: str) -> None:
         world.broker.challenge("alice", request.id)
 
 
-def test_no_lease_outlives_its_grant_or_what_the_evidence_relies_on() -> None:
+def test_no_lease_outlives_its_grant() -> None:
     world = World(lease_s=600)
     request, package = world.leased(seconds=100)
     assert package.lease == 100_000

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from grant_world import KEYS, World
 
@@ -49,12 +47,7 @@ def held(**changes: object) -> tuple[World, Calls, Lease, Request]:
     world = World(**changes)
     calls, request = Calls(world), world.approved()
     machine = world.machine
-
-    def attest(bound: bytes) -> bytes:
-        said = {"device": machine.device, "reference": machine.reference, "pcr": machine.pcr}
-        return json.dumps(said | {"bound": bound.hex()}).encode()
-
-    lease = Lease(calls, request, attest, world.clock)
+    lease = Lease(calls, request, machine.bind, world.clock)
     lease.acquire()
     return world, calls, lease, request
 

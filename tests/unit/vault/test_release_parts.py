@@ -173,12 +173,7 @@ def test_a_lease_hands_keys_to_its_own_user_and_is_gone_with_it(tmp_path: Path) 
     world = World()
     request = world.approved()
     machine = world.machine
-
-    def attest(bound: bytes) -> bytes:
-        said = {"device": machine.device, "reference": machine.reference, "pcr": machine.pcr}
-        return json.dumps(said | {"bound": bound.hex()}).encode()
-
-    lease = Lease(OwnCalls(world.broker, "alice"), request, attest, world.clock)
+    lease = Lease(OwnCalls(world.broker, "alice"), request, machine.bind, world.clock)
     lease.acquire()
     path = tmp_path / "lease.sock"
     calls = LeaseCalls(path)
