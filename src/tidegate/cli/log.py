@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,14 +106,26 @@ def append(
 
 
 @app.command("publish")
-def publish_(folder: Folder, as_json: AsJson = False) -> None:
+def publish_(
+    folder: Folder,
+    every: Annotated[
+        float | None, typer.Option(min=0.1, help="Again after so many seconds, until stopped.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Sign the log's checkpoint and have the witnesses of its policy cosign it.
 
     Exits 1 where a witness holds another history of this log, a larger one than is here, or forgot
-    what it cosigned: stop, and look. Exits 2 where too few witnesses answered.
+    what it cosigned: stop, and look. Exits 2 where too few witnesses answered; with `--every` it
+    tries again instead.
     """
     with log_folder.opened(folder) as opened:
         published = publish(opened.log, opened.signer, opened.policy)
+        while every is not None and not published.alarms:
+            if not published.opened.quorum:
+                _print_published(published)
+            time.sleep(every)
+            published = publish(opened.log, opened.signer, opened.policy)
     if as_json:
         _print_json(_summary(published))
     else:
