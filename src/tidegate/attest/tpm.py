@@ -33,6 +33,9 @@ NOT_COVERED: Final = (
     "What was loaded without being measured, and what went wrong after it was.",
     "A TPM in software, or one that a host lends its guests, shows the protocol and no hardware.",
 )
+KNOWN_BEFORE: Final = (
+    "What became of the endorsement key's certificate since the attestation key was activated."
+)
 _SIGNER: Final = frozenset({"fixedTPM", "fixedParent", "sensitiveDataOrigin", "restricted", "sign"})
 
 
@@ -101,6 +104,7 @@ def appraise_tpm(evidence: TpmEvidence, policy: TpmPolicy, setting: Setting) -> 
         at=setting.now,
         until=_until(chain, setting),
         not_covered=NOT_COVERED
+        + ((KNOWN_BEFORE,) if known.get(evidence.ak.name if evidence.ak else b"") else ())
         + (() if setting.revocation else ("Revocation: nobody asked after it.",)),
     )
 

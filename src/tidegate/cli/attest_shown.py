@@ -27,13 +27,13 @@ def show(appraisal: Appraisal, console: Console) -> None:
         console.print(_table(part))
     shown, style = _SHOWN[type(appraisal.outcome)]
     console.print(
-        Text.assemble((shown, style), f": {appraisal.kind}: {appraisal.outcome.text}"),
+        Text.assemble((shown, style), f": {appraisal.kind}: {_plain(appraisal.outcome.text)}"),
         soft_wrap=True,
     )
     if isinstance(appraisal.outcome, CannotVerify):
         console.print("This is not a pass: what is missing has to be handed in.", style="yellow")
     if appraisal.device:
-        console.print(Text(f"device: {appraisal.device}"), soft_wrap=True)
+        console.print(Text(f"device: {_plain(appraisal.device)}"), soft_wrap=True)
     console.print(Text(f"bound: {appraisal.bound.hex() or 'nothing'}"), soft_wrap=True)
     for gap in appraisal.not_covered:
         console.print(Text(f"NOT covered: {gap}"), soft_wrap=True)
@@ -59,14 +59,22 @@ def _table(appraisal: Appraisal) -> Table:
     for check in appraisal.checks:
         shown, style = _SHOWN[type(check.outcome)]
         table.add_row(
-            str(check.number), Text(check.name), Text(shown, style=style), _short(check.outcome)
+            str(check.number),
+            Text(_plain(check.name)),
+            Text(shown, style=style),
+            _short(check.outcome),
         )
     return table
 
 
 def _short(outcome: Outcome) -> Text:
-    text = outcome.text
+    text = _plain(outcome.text)
     return Text(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…")
+
+
+def _plain(text: str) -> str:
+    """Text that a host may have chosen, without what would move a terminal's cursor."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def report(appraisal: Appraisal) -> bytes:

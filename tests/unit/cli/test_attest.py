@@ -156,6 +156,18 @@ def test_a_tpms_file_is_recognised(folder: Path) -> None:
     assert "no credential was made" in found["reason"]
 
 
+def test_a_host_does_not_move_the_cursor(folder: Path) -> None:
+    cloud = Chip(signer="vlek")
+    forged = cloud.extensions().replace(b"cloud.example", b"\x1b[2J\x1b[Hgood!!")
+    (folder / "report.bin").write_bytes(cloud.report())
+    (folder / "vcek.der").write_bytes(cloud.certificate(extensions=forged))
+    with (folder / "policy.toml").open("a") as policy:
+        policy.write('signers = ["vlek"]\nclouds = ["cloud.example"]\n')
+    shown = run([*arguments(folder, *ALL), *ASKED], 1)
+    assert "good!!" in shown
+    assert "\x1b" not in shown
+
+
 def test_malformed_evidence_is_an_error_that_names_the_field(folder: Path) -> None:
     (folder / "report.bin").write_bytes(Chip().report(algorithm=2))
     assert refused([*arguments(folder, *ALL), *ASKED]).startswith("snp: SIGNATURE_ALGO")
