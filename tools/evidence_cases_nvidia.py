@@ -28,6 +28,7 @@ from evidence_nvidia_maker import (
     FRESH,
     HOPPER,
     MEASURES,
+    ORDER,
     PAST,
     REVOKED,
     RUNS,
@@ -134,6 +135,7 @@ def _keys(made: Maker) -> None:
         [REVOKED, *(f"{what} reference values' key chain is not revoked" for what in _BOTH)],
         revocation=True,
     )
+    _chains_alone(made)
     made.device("signed by another key", "fail", [SIGNED], report=HOPPER.report(signer="forger"))
     made.device(
         "another firmware than the certificate is of",
@@ -147,6 +149,21 @@ def _keys(made: Maker) -> None:
     )
     made.device("an old nonce", "fail", [FRESH], nonce=drawn("older nonce", 32).hex())
     made.device("nobody asked for a nonce", "cannot_verify", [FRESH], nonce=None)
+
+
+def _chains_alone(made: Maker) -> None:
+    burnt, maker = HOPPER.line()
+    for note, middle in (
+        ("a certificate more than the chain", (burnt.certificate, SWITCH.leaf())),
+        (
+            "a second certificate that names another device",
+            (Device("two").line()[0].certificate, burnt.certificate),
+        ),
+    ):
+        ders = (HOPPER.leaf(), *middle, maker.certificate, DEVICES.certificate)
+        made.device(note, "fail", [ORDER], chain=pem(*ders))
+    turned = (HOPPER.leaf(), maker.certificate, burnt.certificate, DEVICES.certificate)
+    made.device("a chain out of order", "malformed", chain=pem(*turned))
 
 
 _BOTH = ("driver", "firmware")

@@ -14,6 +14,7 @@ HOPPER, BLACKWELL = Device("one"), Device("three", "GB100", "575.01", "97.00.01.
 SWITCH = Device("switch one", "LS_10", firmware="96.10.01.00.03")
 CHIP, ALONE = "chip is known", "nothing follows the report"
 CHAIN, DATED = "device key chains to a trusted root", "device key chain is in date"
+ORDER = "certificates are that chain alone"
 REVOKED, SIGNED = "device key chain is not revoked", "device key signed the report"
 RUNS, MEASURES = "firmware is the certificate's", "measurements are reference values"
 FRESH = "binds the nonce"

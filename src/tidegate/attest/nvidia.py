@@ -77,6 +77,14 @@ def appraise(
     )
     leaf, *others = evidence.certificates
     chain = check_chain(sheet, "device key", leaf, others, setting, revocable="authorities")
+    if chain is not None:
+        # The device is named after the second of them, which has to be the one that was verified.
+        sheet.need(
+            "certificates are that chain alone",
+            chain.certificates == evidence.certificates,
+            f"{len(chain.certificates)} certificates, in order",
+            "others are there, or they are out of order",
+        )
     sheet.need(
         "device key signed the report",
         _signed(evidence),
