@@ -149,6 +149,8 @@ class Evidence:
     facts: Facts = field(compare=False)
 
 
+_GRANTS: Final = ("grant", "release")
+
 _BY_KEYS: Final[tuple[tuple[frozenset[str], Kind, type[Any]], ...]] = (
     (frozenset({"figures", "name"}), Kind.BENCH, Bench),
     (frozenset({"tool", "scored_tokens"}), Kind.VERIFY, Verified),
@@ -168,7 +170,7 @@ def read(name: str, raw: bytes) -> Evidence:
     digest = hashlib.sha256(raw).hexdigest()
     try:
         kind, facts = _recognised(name, raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         known = "; ".join(one.value for one in Kind)
         raise EvidenceError(f"{name} is none of: {known} ({error})", file=name) from error
     return Evidence(kind, name, digest, len(raw), facts)
@@ -191,6 +193,16 @@ class _Line(msgspec.Struct):
     index: int
 
 
+class _Does(msgspec.Struct):
+    kind: str
+    assertion: dict[str, Any] = {}
+    evidence: dict[str, Any] = {}
+
+
+class _Body(msgspec.Struct):
+    does: _Does
+
+
 class _Upload(msgspec.Struct):
     origin: str
     size: int
@@ -209,16 +221,16 @@ def _logged(name: str, lines: Sequence[bytes]) -> Logged:
         raise EvidenceError(f"{name} begins with entry {decoded[0].index}, not 0", file=name)
     places = [Place(0, number) for number in range(1, len(lines) + 1)]
     journal = read_journal(zip(places, lines, strict=True))
-    does = [line.body.get("does", {}) for line in decoded if line.kind in ("grant", "release")]
-    approvals = [one for one in does if one.get("kind") == "approve"]
-    releases = [one for one in does if one.get("kind") == "release"]
+    grants = [msgspec.convert(one.body, _Body) for one in decoded if one.kind in _GRANTS]
+    approvals = [one.does for one in grants if one.does.kind == "approve"]
+    releases = [one.does for one in grants if one.does.kind == "release"]
     made = Logged(
         entries=len(decoded),
         kinds=Counter(line.kind for line in decoded),
         journal=journal,
         approvals=len(approvals),
-        approvals_signed=sum(bool(_signature(one)) for one in approvals),
-        releases_attested=sum(bool(_digest(one)) for one in releases),
+        approvals_signed=sum(bool(one.assertion.get("signature")) for one in approvals),
+        releases_attested=sum(bool(one.evidence.get("digest")) for one in releases),
     )
     for line in decoded:
         if line.kind == "upload":
@@ -227,14 +239,6 @@ def _logged(name: str, lines: Sequence[bytes]) -> Logged:
         if line.kind == "verdict":
             made.verdicts[str(line.body.get("outcome"))] += 1
     return made
-
-
-def _signature(does: dict[str, Any]) -> Any:
-    return (does.get("assertion") or {}).get("signature")
-
-
-def _digest(does: dict[str, Any]) -> Any:
-    return (does.get("evidence") or {}).get("digest")
 
 
 def of_kind(evidence: Sequence[Evidence], kind: Kind) -> Iterator[Evidence]:
