@@ -34,6 +34,7 @@ SAMPLES = {
         "objectRef": {"resource": "secrets", "name": "n"}}).encode() + b"\n",
     "openbao": json.dumps({"time": "2026-01-02T03:04:05Z", "type": "response", "request": {
         "path": "transit/decrypt/k", "operation": "update", "headers": {}}}).encode() + b"\n",
+    "log": b'{"n":1,"time":5,"wall":1,"does":{"kind":"wipe","grant":"a","by":"b"}}\n',
     "auditd": b"type=SYSCALL msg=audit(1.5:9): arch=c000003e syscall=17 success=yes exit=9 a0=3 "
     b"a3=ff pid=1 auid=5\ntype=PATH msg=audit(1.5:9): name=2F6D\n",
 }  # fmt: skip

@@ -21,7 +21,7 @@ from tidegate.audit.event import Broken, Event, Place
 from tidegate.audit.examine import Examiner
 from tidegate.audit.grants import Journal, read_journal
 from tidegate.audit.reader import Reader
-from tidegate.audit.readers import GRANTS, HEAD, READERS, kind_of
+from tidegate.audit.readers import HEAD, READERS, kind_of
 from tidegate.audit.records import FAULTS, json_records
 from tidegate.audit.sigma import Sigma
 from tidegate.errors import ConfigError
@@ -69,7 +69,7 @@ def logs_of(targets: Sequence[str], kind: str | None) -> tuple[list[Opened], lis
             raise ConfigError(f"{target} is not there; give files or folders of logs, or -")
         for file in _files(path):
             told = kind or kind_of(_head(file))
-            if told is None or told == GRANTS:
+            if told is None:
                 unknown.append(file)
             else:
                 found.append(Opened(file, told, _first_time(file, told)))
@@ -265,7 +265,7 @@ def read_grants(path: Path, source: int) -> tuple[Journal, Source]:
 
     journal = read_journal(counted())
     size = path.stat().st_size
-    return journal, Source(str(path), GRANTS, "entry", count, size)
+    return journal, Source(str(path), "grants", "entry", count, size)
 
 
 def _records_of(path: Path) -> Iterator[tuple[int, bytes | Broken]]:

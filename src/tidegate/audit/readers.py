@@ -12,6 +12,7 @@ from tidegate.audit.read_cloudtrail import CloudTrail
 from tidegate.audit.read_events import OwnEvents
 from tidegate.audit.read_gcs import CloudStorage
 from tidegate.audit.read_kubernetes import Kubernetes
+from tidegate.audit.read_log import OwnLog
 from tidegate.audit.read_openbao import OpenBao
 from tidegate.audit.read_s3 import S3Access
 from tidegate.audit.reader import Reader
@@ -24,14 +25,12 @@ READERS: Final[Mapping[str, Callable[[], Reader]]] = MappingProxyType({
     "auditd": Auditd,
     "kubernetes": Kubernetes,
     "openbao": OpenBao,
+    "log": OwnLog,
     "events": OwnEvents,
 })  # fmt: skip
 
 HEAD: Final = 65_536
 """Bytes of a file by which its kind is told."""
-
-GRANTS: Final = "grants"
-"""The kind of a grants' journal, which has a reader of its own (`grants`)."""
 
 _MARKS: Final = (
     # More particular marks first: an export of ours may quote any of the others.
@@ -39,8 +38,11 @@ _MARKS: Final = (
     (b'"audit.k8s.io/', "kubernetes"),
     (b'"protoPayload"', "gcs"),
     (b'"eventSource"', "cloudtrail"),
-    (b'"does":{"kind"', GRANTS),
-    (b'"kind":"grant"', GRANTS),
+    (b'"does":{"kind"', "log"),
+    (b'"kind":"grant"', "log"),
+    (b'"kind":"release"', "log"),
+    (b'"kind":"upload"', "log"),
+    (b'"kind":"verdict"', "log"),
     (b'"operationName"', "azure"),
     (b'"remote_address"', "openbao"),
     (b'"mount_type"', "openbao"),

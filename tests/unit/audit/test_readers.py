@@ -326,6 +326,19 @@ def test_openbao() -> None:
     assert not read("openbao", {**BAO, "error": "permission denied"}).ok
 
 
+def test_our_own_log_alone_and_in_the_transparency_log() -> None:
+    request = {"id": "ab", "requester": "rosa", "model": "m", "host": "h"}
+    entry = {"n": 3, "time": 5000, "wall": 0, "does": {"kind": "request", "request": request}}
+    asked = read("log", entry)
+    assert (asked.time, asked.operation, asked.principal) == (5.0, "tidegate:request", "rosa")
+    assert (asked.target, asked.other) == ("grant:ab", "m")
+    logged = {"body": entry, "id": "grant/3", "kind": "grant", "time": 9000, "v": 1}
+    assert read("log", logged) == asked
+    assert not read("log", {"n": 4, "time": 1, "does": {"kind": "refuse", "by": "x"}}).ok
+    verdict = {"body": {"x": 1}, "id": "v", "kind": "verdict", "time": 9000, "v": 1}
+    assert read("log", verdict).operation == "tidegate:verdict"
+
+
 @pytest.mark.parametrize(
     ("head", "kind"),
     [
@@ -335,7 +348,8 @@ def test_openbao() -> None:
         (json.dumps({"records": [AZURE]}), "azure"),
         (json.dumps(K8S), "kubernetes"),
         (json.dumps(BAO), "openbao"),
-        ('{"n":0,"time":1,"wall":1,"does":{"kind":"wipe"}}', "grants"),
+        ('{"n":0,"time":1,"wall":1,"does":{"kind":"wipe"}}', "log"),
+        ('{"body":{},"id":"","kind":"verdict","time":1,"v":1}', "log"),
         (LINE.format(who="-", op="X", key="-", status="200", sent="-", size="-", referrer="-",
                      agent="-", method="-"), "s3-access"),
         ("type=SYSCALL msg=audit(1.1:1): arch=c000003e", "auditd"),
