@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tidegate.vault.api_bodies import GrantView
     from tidegate.vault.api_client import BrokerClient
     from tidegate.vault.grant_entries import Assertion, Verdict
+    from tidegate.vault.grant_policy import Policy
 
 Url = Annotated[
     str,
@@ -227,18 +229,27 @@ def _judged(
         typer.confirm(f"{verdict} this, for {team}?", abort=True, err=True)
     # From what was shown, not from what the broker says its hash is.
     challenge = challenge_of(verdict, asked.digest)
-    signed = _signed(challenge, policy.rp_id, policy.origins[0], software_key, console)
+    signed = _signed(challenge, policy, asked.break_glass, team, software_key, console)
     return client.judge(name, verdict, team, signed, reason)
 
 
 def _signed(
-    challenge: bytes, rp_id: str, origin: str, software_key: Path | None, console: Console
+    challenge: bytes,
+    policy: Policy,
+    break_glass: bool,
+    team: str,
+    software_key: Path | None,
+    console: Console,
 ) -> Assertion:
+    rp_id, origin = policy.rp_id, policy.origins[0]
     if software_key is None:
         from tidegate.cli.vault_touch import Touch
         from tidegate.vault.webauthn_device import ask
 
-        return ask(challenge, rp_id, origin, (), Touch(console))
+        # A key knows itself only among the credentials that it is asked for.
+        members = [t.members for t in policy.teams_for(break_glass) if t.name == team]
+        enrolled = [p.credentials for p in policy.people if members and p.name in members[0]]
+        return ask(challenge, rp_id, origin, list(chain(*enrolled)), Touch(console))
     from tidegate.vault.webauthn_software import SoftwareKey
 
     try:

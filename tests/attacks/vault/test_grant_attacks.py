@@ -219,6 +219,11 @@ def test_only_shards_that_exist_can_be_asked_for(world: World, shards: tuple[int
         world.ask(shards=shards)
 
 
+def test_a_host_that_the_policy_does_not_know_can_not_be_asked_for(world: World) -> None:
+    with refused(world, "the host is known"):
+        world.ask(host="gpu9")
+
+
 def test_only_the_shards_that_were_approved_are_released(world: World) -> None:
     _, package = world.leased(shards=(1,))
     assert [number for number, _ in package.keys] == [1]
