@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from tidegate.bench.figures import Figure, at_most, report
-from tidegate.plan import published, reckon, simulate
+from tidegate.plan import caps, published, simulate
 from tidegate.plan.scenario import Quantity, Scenario, exactly
 
 TIMED: Final = ("frontier", "frontier-before", "smollm2-demo")
@@ -61,7 +61,7 @@ def lifetimes(shipped: Mapping[str, Scenario], count: int, progress: Progress) -
 def agreement(shipped: Mapping[str, Scenario]) -> dict[str, Figure]:
     """The simulation beside closed forms: where alarms are luck, and where a value is open."""
     lucky = shipped["smollm2-demo"].pinned().having(response__notice=exactly(10, _ASKED))
-    expected = reckon.days_at(lucky)
+    expected = caps.days_at(lucky)
     simulated = float(simulate.run(lucky, _CHECKED).days_N.mean())
     by_luck = abs(simulated / expected - 1)
     packing = Quantity(10, 1, 1000, _ASKED)

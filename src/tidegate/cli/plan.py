@@ -99,14 +99,16 @@ def compare(
 
     if html is not None:
         plan_html.require_plots()
-    told = reckon.compare(
-        scenario_of(first),
-        scenario_of(second),
-        version=__version__,
-        lifetimes=lifetimes,
-        seed=seed,
-        curves=as_json or html is not None,
-    )
+    pair = (scenario_of(first), scenario_of(second))
+    with bars() as progress:
+        told = reckon.compare(
+            *pair,
+            version=__version__,
+            lifetimes=lifetimes,
+            seed=seed,
+            curves=as_json or html is not None,
+            progress=lambda done, total: progress("lifetimes", done, total),
+        )
     _hand_out(told, html, as_json=as_json)
     if not as_json:
         plan_shown.compare(Console(), told)

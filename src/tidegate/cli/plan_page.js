@@ -60,8 +60,11 @@
     const tell = () => {
       const now = current[chosen][input.name];
       const told = now === undefined ? "never" : shown(now, input.unit);
-      text.replaceChildren(document.createTextNode(input.means), document.createElement("b"));
-      text.lastChild.textContent = told;
+      const [name, means, amount] = ["b", "i", "b"].map((tag) => document.createElement(tag));
+      name.textContent = input.name.replace(".", ": ").replaceAll("_", " ");
+      means.textContent = input.means;
+      amount.textContent = told;
+      text.replaceChildren(name, amount, means);
       range.setAttribute("aria-valuetext", told);
       row.classList.toggle("moved", now !== original[chosen][input.name]);
     };
@@ -95,16 +98,18 @@
 
   function plot(id, traces, title, x, y) {
     const axis = { gridcolor: style("--line"), zerolinecolor: style("--line"), automargin: true };
+    const told = traces.filter((trace) => trace.showlegend !== false && trace.name).length;
+    const below = told > 1 ? (narrow() ? 20 * told : 45) : 0;
     const layout = {
       title: { text: title, font: { size: 15 }, x: 0, xanchor: "left" },
       xaxis: { ...axis, ...x, title: { text: x.title } },
       yaxis: { ...axis, ...y, title: { text: narrow() ? "" : y.title } },
       font: { family: "system-ui, sans-serif", size: 13, color: style("--text") },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      margin: { l: narrow() ? 40 : 60, r: 10, t: 40, b: 50 }, height: 360,
-      legend: { orientation: "h", y: -0.25 }, barmode: "group", hovermode: "closest",
+      margin: { l: narrow() ? 40 : 60, r: 10, t: 40, b: 50 + below }, height: 330 + below, showlegend: told > 1,
+      legend: { orientation: narrow() ? "v" : "h", yref: "container", y: 0, yanchor: "bottom", x: 0 }, barmode: "group", hovermode: "closest",
     };
-    Plotly.react(id, traces, layout, { displaylogo: false, responsive: true, displayModeBar: !narrow() });
+    Plotly.react(id, traces, layout, { displaylogo: false, responsive: true, displayModeBar: narrow() ? false : "hover" });
   }
 
   const many = data.answers.length > 1;
@@ -134,7 +139,7 @@
     const own = moved();
     const fan = curves.flatMap((c, i) => banded(c.fan, i, "median"));
     if (own) fan.push(mine(curves[0].fan.x, curves[0].fan.x.map((x) => withValue({ "model.lifetime": x || 1e-9 }).copies)));
-    plot("fan", fan, "How much is out by when", { title: "days from today" }, { title: "copies' worth of bits", rangemode: "tozero" });
+    plot("fan", fan, "How much is out by when", { title: "days from today" }, { title: "copies' worth of bits", ...(many ? { type: "log" } : { rangemode: "tozero" }) });
     plot("chance", curves.map((c, i) => ({ x: c.chance_x, y: c.chance_y, mode: "lines", name: label(i, "share of lifetimes"), line: { color: colour(i), width: 2 } })),
       "Chance that the weights are out", { title: "days from today", type: "log" }, { title: "share of lifetimes", range: [0, 1.02] });
     const cap = curves.flatMap((c, i) => banded(c.cap, i, "median days"));
@@ -166,9 +171,10 @@
       hovertext: rows.map((row) => shown(row.input[key], row.input.unit) + ": " + days(row[key])), hoverinfo: "text",
     });
     const base = isFinite(here) ? days(here) : "never";
+    const ticks = [-1e4, -1000, -100, -10, -3, 1, 3, 10, 100, 1000, 1e4];
     plot("tornado", [side("low", "at its least", style("--first")), side("high", "at its most", style("--second"))],
       "What moves the answer (" + base + ")",
-      { title: "times as many days", tickvals: [-3, -2, -1, 0, 1, 2, 3], ticktext: ["÷1000", "÷100", "÷10", "same", "×10", "×100", "×1000"] },
+      { title: "times as many days", tickvals: ticks.map((x) => Math.sign(x) * Math.log10(Math.abs(x))), ticktext: ticks.map((x) => x === 1 ? "same" : x < 0 ? "÷" + -x : "×" + x) },
       { title: "" });
   }
 

@@ -1,9 +1,9 @@
 """Random draws that any machine repeats: each value's own stream, each lifetime its own place.
 
 Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) is a function
-of a key and a counter. The key is a hash of seed and name, the counter the number of the lifetime.
-So lifetime 7 of two scenarios draws alike what they share, and a difference between them is the
-scenarios', not luck. Only raw 64-bit words are taken from numpy: they are fixed by the algorithm.
+of a key and a counter. The key is a hash of seed and name; lifetimes 4k to 4k + 3 have counter
+k + 1. So lifetime 7 of two scenarios draws alike what they share, and a difference between them is
+the scenarios', not luck. Only raw 64-bit words are taken from numpy: the algorithm fixes them.
 """
 
 from __future__ import annotations

@@ -11,7 +11,16 @@ import msgspec
 
 from tidegate.errors import ConfigError
 from tidegate.ledger.budgets import Budgets
-from tidegate.ledger.entries import Charge, Commit, Entry, Open, Recover, Reserve
+from tidegate.ledger.entries import (
+    Charge,
+    Commit,
+    Entry,
+    Extend,
+    Open,
+    Recover,
+    Release,
+    Reserve,
+)
 from tidegate.plan.scenario import Quantity, Scenario, exactly
 
 _DAY_MS = 86_400_000
@@ -97,6 +106,11 @@ def charged(entries: Iterable[Entry]) -> Charged:
                 budgets = now
             case Reserve(edge=edge, bits=bits):
                 reserved[entry.n] = (edge, bits)
+            case Extend(reservation=n, bits=bits):
+                edge, before = reserved[n]
+                reserved[n] = (edge, before + bits)
+            case Release(reservation=n):
+                reserved.pop(n)
             case Commit(reservation=n, bits=bits) | Recover(reservation=n, bits=bits):
                 spend(reserved.pop(n)[0], entry.wall, bits)
             case Charge(edge=edge, bits=bits):

@@ -90,7 +90,7 @@ def days_within(
 
 def _meets(first_N: F64Array, ceiling_N: F64Array, g_N: F64Array) -> F64Array:
     """The day on which free growth crosses the ceiling; 0 where it did, inf where it never does."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         crossing_N = np.log(ceiling_N / first_N) / g_N
     # Without growth the sign of the quotient's zero would decide.
     level_N = np.where(first_N < ceiling_N, np.inf, 0.0)

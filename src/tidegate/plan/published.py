@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from tidegate.plan import growth, model, reckon, simulate
+from tidegate.plan import caps, growth, model, reckon, simulate
 from tidegate.plan.scenario import Quantity, Scenario, exactly
 
 Shipped = Mapping[str, Scenario]
@@ -79,7 +79,7 @@ def packed(scenario: Scenario, times: float) -> Scenario:
 
 
 def _days(scenario: Scenario) -> float:
-    return reckon.days_at(scenario)
+    return caps.days_at(scenario)
 
 
 def _copies(scenario: Scenario) -> float:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +11,6 @@ from tidegate.plan import growth, model, simulate
 from tidegate.plan.answer import (
     Answer,
     Band,
-    CapFor,
     Compared,
     Cost,
     Curves,
@@ -22,17 +20,13 @@ from tidegate.plan.answer import (
     Strategy,
     Swing,
 )
+from tidegate.plan.caps import ASKED, SKETCH, cap_for, capped
 from tidegate.plan.fields import FIELDS
 from tidegate.plan.growth import F64Array
 from tidegate.plan.scenario import Scenario, exactly
 from tidegate.plan.simulate import Lifetimes, Progress
 
-SKETCH: Final = 2048
-"""Lifetimes behind each point of a curve and each step towards a sure cap."""
-_SURE = 0.05
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_BISECTIONS = 40
-_ASKED = "assumed: what is asked for"
 
 
 def answer(
@@ -57,13 +51,53 @@ def answer(
         progress: told lifetimes done and to do.
     """
     lived = simulate.run(scenario, lifetimes, seed=seed, progress=progress)
+    return _answer(scenario, lived, version=version, seed=seed, wanted=wanted, curves=curves)
+
+
+def compare(
+    a: Scenario,
+    b: Scenario,
+    *,
+    version: str,
+    lifetimes: int,
+    seed: int = 0,
+    curves: bool = True,
+    progress: Progress | None = None,
+) -> Compared:
+    """Both answers, and the ratio of their days on the same draws. Arguments as for `answer`."""
+    lived = [simulate.run(each, lifetimes, seed=seed, progress=progress) for each in (a, b)]
+    told = [
+        _answer(each, its, version=version, seed=seed, wanted=(), curves=curves)
+        for each, its in zip((a, b), lived, strict=True)
+    ]
+    days_a_N, days_b_N = (its.days_N for its in lived)
+    both_N = np.isfinite(days_a_N) & np.isfinite(days_b_N)
+    names = dict.fromkeys((*a.values, *b.values))
+    return Compared(
+        a=told[0],
+        b=told[1],
+        ratio=_spread(days_b_N[both_N] / days_a_N[both_N]),
+        b_later=float((days_b_N > days_a_N).mean()),
+        differs=tuple(n for n in names if _ends(a, n) != _ends(b, n)),
+    )
+
+
+def _answer(
+    scenario: Scenario,
+    lived: Lifetimes,
+    *,
+    version: str,
+    seed: int,
+    wanted: Sequence[float],
+    curves: bool,
+) -> Answer:
     days = dict.fromkeys((*wanted, scenario.at("model.lifetime")))
     return Answer(
         version=version,
         title=scenario.title,
         about=scenario.about.strip(),
         seed=seed,
-        lifetimes=lifetimes,
+        lifetimes=lived.days_N.size,
         inputs=_inputs(scenario),
         point=point(scenario),
         days=_spread(lived.days_N),
@@ -77,28 +111,6 @@ def answer(
         swings=swings(scenario),
         cost=cost(scenario),
         curves=_curves(scenario, lived, seed) if curves else None,
-    )
-
-
-def compare(
-    a: Scenario, b: Scenario, *, version: str, lifetimes: int, seed: int = 0, curves: bool = True
-) -> Compared:
-    """Both answers, and the ratio of their days on the same draws."""
-    told = [
-        answer(each, version=version, lifetimes=lifetimes, seed=seed, curves=curves)
-        for each in (a, b)
-    ]
-    days_a_N, days_b_N = (simulate.run(each, lifetimes, seed=seed).days_N for each in (a, b))
-    with np.errstate(invalid="ignore"):
-        ratio_N = days_b_N / days_a_N
-    both_N = np.isfinite(days_a_N) & np.isfinite(days_b_N)
-    names = dict.fromkeys((*a.values, *b.values))
-    return Compared(
-        a=told[0],
-        b=told[1],
-        ratio=_spread(ratio_N[both_N]),
-        b_later=float((days_b_N > days_a_N).mean()),
-        differs=tuple(n for n in names if _ends(a, n) != _ends(b, n)),
     )
 
 
@@ -159,72 +171,6 @@ def strategies(scenario: Scenario) -> tuple[Strategy, ...]:
             )
         )
     return tuple(rows)
-
-
-def days_at(scenario: Scenario) -> float:
-    """Days at the point values; inf for never."""
-    v = simulate.values_at(scenario)
-    return float(model.best(v, model.ground(v)).days_N[0])
-
-
-def capped(scenario: Scenario, bits_a_day: float) -> Scenario:
-    """The scenario under a cap that is a number."""
-    cap = exactly(bits_a_day, _ASKED)
-    return scenario.without("link.headroom").having(link__cap=cap)
-
-
-def cap_for(scenario: Scenario, days: float, seed: int = 0) -> CapFor:
-    """The largest fixed cap that buys `days`."""
-
-    def surely(bits_a_day: float) -> float:
-        lived = simulate.run(capped(scenario, bits_a_day), SKETCH, seed=seed)
-        return float(np.quantile(lived.days_N, _SURE, method="lower"))
-
-    v = simulate.values_at(scenario)
-    on = model.ground(v)
-    honest = float(on.honest_N[0])
-    # At most what all tokens can say freely, grown as far as the model lives, can ever leave.
-    grown = float(v["traffic.growth"][0] ** (scenario.at("model.lifetime") / 365.0))
-    most = 64 * float(on.tokens_N[0]) * max(1.0, grown) + float(on.cap_N[0])
-    cap = _largest(lambda bits: days_at(capped(scenario, bits)), days, most)
-    sure = _largest(surely, days, most)
-    return CapFor(
-        days=days,
-        cap_bits_a_day=cap,
-        honest_share=None if cap is None else cap / honest,
-        sure_cap_bits_a_day=sure,
-        sure_honest_share=None if sure is None else sure / honest,
-        residual=_residual_for(scenario, days),
-    )
-
-
-def _residual_for(scenario: Scenario, days: float) -> float | None:
-    if scenario.at("verification.audit_rate") == 0:
-        return None
-
-    def days_of(residual: float) -> float:
-        return days_at(scenario.having(verification__residual=exactly(residual, _ASKED)))
-
-    if days_of(1.0) >= days:
-        return 1.0
-    low, high = math.log(1e-12), 0.0
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if days_of(math.exp(middle)) >= days else (low, middle)
-    return math.exp(low) if days_of(math.exp(low)) >= days else None
-
-
-def _largest(days_of: Callable[[float], float], wanted: float, most: float) -> float | None:
-    """The largest cap with `days_of(cap) >= wanted`, which falls; None where `most` still has."""
-    if days_of(most) >= wanted:
-        return None
-    low, high = 0.0, math.log(most)
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if days_of(math.exp(middle)) >= wanted else (low, middle)
-        if high - low < 1e-4:
-            break
-    return math.exp(low)
 
 
 def swings(scenario: Scenario) -> tuple[Swing, ...]:
@@ -320,7 +266,7 @@ def _curves(scenario: Scenario, lived: Lifetimes, seed: int) -> Curves:
 
 
 def _packed(scenario: Scenario, times: float) -> Scenario:
-    one, all_of_it = exactly(1, _ASKED), exactly(times, _ASKED)
+    one, all_of_it = exactly(1, ASKED), exactly(times, ASKED)
     return scenario.having(
         attacker__lossless_compression=one, attacker__lossy_compression=all_of_it
     )
