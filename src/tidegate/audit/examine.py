@@ -100,7 +100,6 @@ class Examiner:
         self.people: dict[str, Person] = {}
         self.first_read = float("inf")
         self.uses: dict[str, Use] = {}
-        self.actions = [0] * 15
         self.events = 0
         self.outside = 0
         self.repeated = 0
@@ -149,7 +148,6 @@ class Examiner:
         if stream is None:
             stream = self.streams[name] = Stream(name)
         stream.take(time, place)
-        self.actions[event.action] += 1
         step = self._steps[event.action]
         if step is not None:
             step(event, place)

@@ -56,19 +56,6 @@ def union(sets: Iterable[array[int]]) -> array[int]:
     return made
 
 
-def within(spans: array[int], start: int, end: int) -> int:
-    """Bytes of the set that lie in [start, end)."""
-    first = bisect_right(spans, start)
-    first -= first % 2
-    total = 0
-    for i in range(first, len(spans), 2):
-        if spans[i] >= end:
-            break
-        # Where `first` was odd, its interval began before `start`.
-        total += max(0, min(end, spans[i + 1]) - max(start, spans[i]))
-    return total
-
-
 def coarsen(spans: array[int], most: int) -> array[int]:
     """At most `most` intervals, by closing the narrowest gaps: never fewer bytes than before."""
     count = len(spans) // 2
