@@ -11,6 +11,9 @@ from hypothesis import settings
 from tidegate.gate.needs import missing
 from tidegate.gate.worlds import World, world
 
+LOUD = ("THE GATE", "GENUINE EVIDENCE", "the real logs are not")
+"""What reasons for skipping are repeated at the end of a run."""
+
 # Set before anything imports torch; `make test` sets the same.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -33,8 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say aloud what a row of dots would hide."""
     skipped = terminalreporter.stats.get("skipped", [])
-    reasons = {str(report.longrepr[2]) for report in skipped if "THE GATE" in str(report.longrepr)}
-    for reason in reasons:
+    reasons = {str(report.longrepr[2]) for report in skipped}
+    for reason in sorted(one for one in reasons if any(loud in one for loud in LOUD)):
         terminalreporter.write_sep("!", reason, red=True)
 
 

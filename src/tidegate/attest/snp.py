@@ -72,12 +72,16 @@ class SnpEvidence:
 
 
 def parse_snp(report: bytes, certificates: Sequence[bytes]) -> SnpEvidence:
-    """A report and the certificates that came along, as files. Raises `EvidenceError`."""
+    """A report and the certificates that came along, as files. Raises `EvidenceError`.
+
+    Of several chips' or clouds' certificates the first of the kind that the report names is taken.
+    """
+    found = parse_report(report)
     parsed = tuple(one for data in certificates for one in parse_certificates(data))
-    leaf = next((one for one in parsed if one.extension(PRODUCT_NAME)), None)
-    if leaf is not None:
-        endorsed(leaf)
-    return SnpEvidence(parse_report(report), leaf, tuple(one for one in parsed if one is not leaf))
+    keys = [(one, endorsed(one).signer) for one in parsed if one.extension(PRODUCT_NAME)]
+    named = [one for one, signer in keys if signer == found.signer]
+    leaf = next(iter((*named, *(one for one, _ in keys))), None)
+    return SnpEvidence(found, leaf, tuple(one for one in parsed if one is not leaf))
 
 
 def appraise_snp(evidence: SnpEvidence, policy: SnpPolicy, setting: Setting) -> Appraisal:
