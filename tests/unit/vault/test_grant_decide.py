@@ -21,6 +21,9 @@ from tidegate.vault.grant_state import FROM, State, Status, folded
 from tidegate.vault.notify import Quiet
 from tidegate.vault.release_seal import hash_of
 
+WORLD = World()
+ASKED = WORLD.ask()
+
 
 def replayed(world: World) -> State:
     state = State()
@@ -252,9 +255,6 @@ def test_an_entry_has_one_spelling() -> None:
             parse(row.entry, n + 1)
 
 
-ASKED = World().ask()
-
-
 @given(st.data())
 def test_any_change_of_a_request_changes_its_hash(data: st.DataObject) -> None:
     request = ASKED
@@ -345,6 +345,46 @@ def test_manifests_are_set_by_operators_only() -> None:
     world.broker.set_current("oscar", MODEL, MANIFEST, SHARDS)
     with pytest.raises(RefusedError, match="no operator"):
         world.broker.set_current("alice", MODEL, MANIFEST, SHARDS)
+
+
+def test_whoever_is_no_requester_may_not_ask() -> None:
+    with pytest.raises(RefusedError, match="the requester may ask"):
+        World().ask(by="ann")
+
+
+def test_nobody_but_its_requester_challenges_renews_or_wipes() -> None:
+    world = World()
+    request, _ = world.leased()
+    with pytest.raises(RefusedError, match="somebody else's"):
+        world.broker.challenge("mallory", request.id)
+    with pytest.raises(RefusedError, match="somebody else's"):
+        world.broker.renew("mallory", request.id, world.evidence(request, "renew"))
+    with pytest.raises(RefusedError, match="somebody else's"):
+        world.broker.wipe("mallory", request.id)
+
+
+def test_an_id_is_taken_once() -> None:
+    world = World()
+    request = world.ask()
+    world.broker._draw = lambda _: bytes.fromhex(request.id)
+    with pytest.raises(RefusedError, match="that id is taken"):
+        world.ask()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        commands.Judge("ann", "ab" * 16, "approve", "security", WORLD.signed("ann", ASKED)),
+        commands.Challenge("alice", "ab" * 16, "00" * 32),
+        commands.Wipe("alice", "ab" * 16),
+        commands.Revoke("oscar", "ab" * 16, "x"),
+    ],
+)
+def test_what_names_no_grant_is_refused(command: commands.Command) -> None:
+    state = WORLD.broker.state()
+    _, effects = decide(state, command, time=state.time, wall=0)
+    assert isinstance(effects[-1], Refuse)
+    assert (effects[-1].check, effects[-1].rule) == (1, "the grant exists")
 
 
 def test_an_unknown_grant_is_refused_under_no_name() -> None:
