@@ -76,8 +76,17 @@ def check(place: Path) -> None:
     """The folder is whole, opens, and holds nothing of the model in the clear."""
     opened = open_sealed(place / "sealed", OWNER.verifier)
     with in_memory(opened, opened.key_from(LocalKms(place / "kms"))) as folder:
+        no_plaintext(place / "sealed")
         for file in opened.manifest.files:
             assert (folder / file.name).read_bytes() == (place / "model" / file.name).read_bytes()
+
+
+def no_plaintext(folder: Path) -> None:
+    """Nothing that lies in `folder` holds a piece of the tensors."""
+    pieces = [tensor[at : at + 16].tobytes() for tensor in SMALL.values() for at in (0, 150_000)]
+    for path in folder.rglob("*"):
+        raw = path.read_bytes()
+        assert not any(piece in raw for piece in pieces)
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +125,7 @@ def test_sealing_killed_at_every_write_goes_on_to_a_whole_folder(
         shutil.copy(begun / "kms", place / "kms")
         with pytest.raises(Killed), breaking(Breaker(at, persisted=persisted)):
             run(place)
+        no_plaintext(place / "sealed")
         whole = (place / "sealed" / "seal.txt").exists()
         if not whole:
             with pytest.raises(VaultError):
