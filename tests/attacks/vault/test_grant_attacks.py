@@ -164,6 +164,42 @@ def test_evidence_made_for_a_release_does_not_renew(world: World) -> None:
         world.broker.renew("alice", request.id, world.evidence(request, "release"))
 
 
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"device": "d2"}, "the host is the one that was named"),
+        ({"reference": "ee" * 32}, "the reference values are those that were approved"),
+        ({"pcr": False}, "the evidence passed"),
+        ({"until": 1.0}, "the evidence passed"),
+    ],
+)
+def test_a_lease_is_not_renewed_on_worse_evidence_than_it_was_given_on(
+    world: World, change: dict[str, object], rule: str
+) -> None:
+    request, _ = world.leased()
+    for name, value in change.items():
+        setattr(world.machine, name, value)
+    with refused(world, rule):
+        world.broker.renew("alice", request.id, world.evidence(request, "renew"))
+
+
+def test_a_lease_is_not_renewed_with_an_old_nonce_or_under_another_policy(world: World) -> None:
+    request, _ = world.leased()
+    evidence = world.evidence(request, "renew")
+    world.clock.advance(world.policy.nonce_s + 1)
+    with refused(world, "a fresh nonce is out"):
+        world.broker.renew("alice", request.id, evidence)
+    world.broker.adopt(msgspec.structs.replace(world.policy, longest_s=7200))
+    with refused(world, "the policy is current"):
+        world.broker.renew("alice", request.id, world.evidence(request, "renew"))
+
+
+def test_what_was_never_released_is_not_renewed(world: World) -> None:
+    request = world.approved()
+    with refused(world, "the grant is leased"):
+        world.broker.renew("alice", request.id, world.evidence(request, "renew"))
+
+
 def test_bytes_that_are_no_evidence_are_refused_and_written_down(world: World) -> None:
     request = world.approved()
     world.broker.challenge("alice", request.id)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 import pytest
 from grant_world import MANIFEST, MODEL, SHARDS, World
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidegate.attest.outcome import CannotVerify
 from tidegate.errors import ConfigError
 from tidegate.ledger.entries import next_head
 from tidegate.ledger.state import Row
 from tidegate.vault import grant_commands as commands
 from tidegate.vault import grant_rules
+from tidegate.vault.broker import _unread
 from tidegate.vault.grant_decide import Append, HandOver, Notify, Refuse, decide
 from tidegate.vault.grant_entries import NO_GRANT, Request, encode, parse
 from tidegate.vault.grant_errors import GrantError, RefusedError
@@ -23,6 +27,7 @@ from tidegate.vault.release_seal import hash_of
 
 WORLD = World()
 ASKED = WORLD.ask()
+NOW = datetime(2027, 1, 1, tzinfo=UTC)
 
 
 def replayed(world: World) -> State:
@@ -208,6 +213,16 @@ def test_requester_operators_and_approvers_may_revoke(who: str) -> None:
     assert world.broker.grant(request.id).status is Status.ENDED
 
 
+def test_an_ended_grant_is_neither_wiped_nor_revoked_again() -> None:
+    world = World()
+    request = world.approved()
+    with pytest.raises(RefusedError, match="the grant is leased"):
+        world.broker.wipe("alice", request.id)
+    world.broker.revoke("oscar", request.id, "enough")
+    with pytest.raises(RefusedError, match="has not ended"):
+        world.broker.revoke("oscar", request.id, "enough")
+
+
 def test_others_may_not_revoke() -> None:
     world = World()
     request = world.approved()
@@ -376,6 +391,7 @@ def test_an_id_is_taken_once() -> None:
     [
         commands.Judge("ann", "ab" * 16, "approve", "security", WORLD.signed("ann", ASKED)),
         commands.Challenge("alice", "ab" * 16, "00" * 32),
+        commands.Renew("alice", "ab" * 16, _unread(b"", NOW, CannotVerify("nothing"))),
         commands.Wipe("alice", "ab" * 16),
         commands.Revoke("oscar", "ab" * 16, "x"),
     ],
