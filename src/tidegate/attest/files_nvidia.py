@@ -23,11 +23,15 @@ _REQUEST: Final = bytes([VERSION, GET_MEASUREMENTS])
 
 
 class _Host(msgspec.Struct, forbid_unknown_fields=True):
-    """A host's evidence: of its CPU in base64, of its devices as NVIDIA's tools save them."""
+    """A host's evidence: of its CPU in base64, of its devices as NVIDIA's tools save them.
+
+    `others`: what makers published for it, in base64; signed by them, so that a host may bring it.
+    """
 
     format: str
     cpu: str | None
     devices: msgspec.Raw
+    others: list[str] = []
 
 
 def is_nvidia(data: bytes) -> bool:
@@ -100,17 +104,20 @@ def appraise_host_file(
     others: Sequence[bytes],
     policy: HostPolicy,
     setting: Setting,
-    cpu_of: Callable[[bytes], Callable[[Setting], Appraisal]],
+    cpu_of: Callable[[bytes, tuple[bytes, ...]], Callable[[Setting], Appraisal]],
 ) -> Appraisal:
-    """A host's file. `cpu_of`: from the CPU's evidence, what appraises it in a setting."""
+    """A host's file. `cpu_of`: from the CPU's evidence and what came along, its appraiser."""
     found = decoded(data, _Host, "host")
     if found.format != HOST_FORMAT:
         raise EvidenceError("host", "format", f"is not {HOST_FORMAT}")
-    cpu = None
-    if found.cpu is not None:
-        try:
-            cpu = cpu_of(binascii.a2b_base64(found.cpu, strict_mode=True))
-        except ValueError as error:
-            raise EvidenceError("host", "cpu", "is no base64") from error
+    along = (*others, *(_base64(text, "others") for text in found.others))
+    cpu = None if found.cpu is None else cpu_of(_base64(found.cpu, "cpu"), along)
     devices = parse_saved(bytes(found.devices))
-    return appraise_host(cpu, devices, policy, setting, rims_of(others))
+    return appraise_host(cpu, devices, policy, setting, rims_of(along))
+
+
+def _base64(text: str, field: str) -> bytes:
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError as error:
+        raise EvidenceError("host", field, "is no base64") from error

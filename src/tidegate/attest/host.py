@@ -100,13 +100,20 @@ def appraise_host(
         kind=KIND,
         checks=sheet.done(),
         claims=own.claims if own else (),
-        bound=own.bound if own else b"",
+        bound=_bound(devices),
         device=own.device if own else "",
         at=setting.now,
         until=soonest(*(part.until for part in every)),
         not_covered=_not_covered(policy, every),
         parts=tuple(every),
     )
+
+
+def _bound(devices: Sequence[Evidence]) -> bytes:
+    """What the host as a whole binds: the nonce that every device was asked with, which the CPU
+    binds too, by itself or together with what they said."""
+    nonces = {one.report.nonce for one in devices}
+    return nonces.pop() if len(nonces) == 1 else b""
 
 
 def _every(parts: Sequence[Appraisal]) -> Outcome:

@@ -127,12 +127,14 @@ def _eat(data: bytes, along: Companions, section: Section, setting: Setting) -> 
 def _host(data: bytes, along: Companions, section: Section, setting: Setting) -> Appraisal:
     found = host_policy(section)
 
-    def cpu_of(cpu: bytes) -> Callable[[Setting], Appraisal]:
+    def cpu_of(cpu: bytes, others: tuple[bytes, ...]) -> Callable[[Setting], Appraisal]:
         kind = kind_of(cpu)
         if kind is None or kind.name not in CPUS:
             raise EvidenceError("host", "cpu", f"is none of {', '.join(sorted(CPUS))}")
+        strange = MAKERS - kind.roots
+        came = replace(along, others=others)
         return lambda asked: kind.appraise(
-            cpu, along, found.cpu, replace(asked, roots=asked.roots or kind.roots)
+            cpu, came, found.cpu, replace(asked, roots=asked.roots - strange)
         )
 
     return appraise_host_file(data, along.others, found.policy, setting, cpu_of)
@@ -140,6 +142,8 @@ def _host(data: bytes, along: Companions, section: Section, setting: Setting) ->
 
 CPUS: Final = frozenset({"snp", "azure-snp-vtpm", "tdx"})
 """Kinds of evidence of a CPU that a host's devices can be bound to."""
+MAKERS: Final = roots.AMD | roots.INTEL
+"""Of CPUs; each kind trusts its own alone."""
 
 KINDS: Final = (
     Kind(
@@ -210,7 +214,7 @@ KINDS: Final = (
         name="host",
         title="a host: CPU, GPUs and switches",
         section="host",
-        roots=frozenset(),
+        roots=MAKERS,
         recognise=is_host,
         appraise=_host,
     ),

@@ -23,13 +23,15 @@ from tidegate.vault.grant_policy import Hash, Host
 
 class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A host's file, JSON. `roots`: SHA-256, hex, of keys of roots beyond those of the makers;
-    `certificates`, `crls`: PEM; `revocation`: whether to ask after it at all."""
+    `certificates`, `crls`: PEM; `others`: texts that makers published, such as Intel's collateral
+    and NVIDIA's reference values; `revocation`: whether to ask after it at all."""
 
     kind: str
     section: dict[str, Any]
     roots: tuple[Hash, ...] = ()
     certificates: tuple[str, ...] = ()
     crls: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     revocation: bool = True
 
 
@@ -55,7 +57,10 @@ class FileAppraiser:
             crls=tuple(pem.encode() for pem in found.crls),
             revocation=found.revocation,
         )
-        along = Companions(certificates=tuple(pem.encode() for pem in found.certificates))
+        along = Companions(
+            certificates=tuple(pem.encode() for pem in found.certificates),
+            others=tuple(text.encode() for text in found.others),
+        )
         appraisal = kind.appraise(evidence, along, found.section, setting)
         return Evidence(appraisal, host.reference, hashlib.sha256(evidence).hexdigest())
 

@@ -78,6 +78,7 @@ def test_only_reference_values_are_missing_of_a_genuine_host(
     assert said.pop("every device's evidence holds") is CannotVerify
     assert set(said.values()) == {Pass}
     assert not found.passed
+    assert found.bound == NONCE
 
 
 def test_the_cpu_is_asked_for_what_the_devices_said(devices: tuple[Evidence, ...]) -> None:
