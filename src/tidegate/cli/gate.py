@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -15,16 +15,17 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tidegate.cli import gate_reset, gate_shown
+from tidegate.cli import gate_reset, gate_shown, gate_status
 from tidegate.clock import SystemClock
-from tidegate.errors import ConfigError, GateError
-from tidegate.gate import needs, nft
+from tidegate.errors import ConfigError, GateError, TidegateError
+from tidegate.gate import needs, nft, published
 from tidegate.gate.controller import Beat, Gate, Permit
 from tidegate.gate.heartbeat import hold
 from tidegate.gate.host import boot_id
 from tidegate.gate.latch import FILE, Diary
 from tidegate.gate.meter_hold import watching
 from tidegate.gate.policy import Policy, load
+from tidegate.gate.published import Metered
 from tidegate.gate.state import Store
 from tidegate.ledger import SqliteStore
 
@@ -39,6 +40,7 @@ app = typer.Typer(
 PolicyFile = Annotated[Path, typer.Argument(help="The policy, a TOML file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, no table.")]
 
+_PUBLISHED_S = 1.0
 _TAKEN_S = 5.0
 """How long a running controller has to take up a changed policy."""
 
@@ -91,16 +93,18 @@ def apply(
             typer.echo("applied; closed until a controller holds it (--hold, or the systemd unit)")
             return
         if chosen.meters is None:
-            _hold(gate, policy, clock)
+            _hold(gate, policy, clock, _Publisher(gate, store, clock))
             return
         with watching(chosen, chosen.meters, diary, clock, boot_id()) as watch:
             asked.append(watch.permit)
-            _hold(gate, policy, clock, watch.changing)
+            publisher = _Publisher(gate, store, clock, watch.seen)
+            _hold(gate, policy, clock, publisher, watch.changing)
 
 
 @app.command()
 def status(policy: PolicyFile, as_json: AsJson = False) -> None:
-    """Show whether the gate is open, and what each class has used, been granted, and may use.
+    """Show whether the gate is open, what each class has used, been granted and may use, and what
+    each meter counted.
 
     Exits 1 where the gate is closed.
     """
@@ -108,8 +112,15 @@ def status(policy: PolicyFile, as_json: AsJson = False) -> None:
     chosen = load(policy)
     store = Store(chosen.state)
     kernel = nft.look()
-    told = gate_shown.Status.of(chosen, store.read(), kernel, store.holder())
-    gate_shown.show(told, as_json=as_json)
+    told = gate_status.Status.of(
+        chosen,
+        store.read(),
+        kernel,
+        store.holder(),
+        published.read(store.folder, boot_id()),
+        int(1e9 * SystemClock().monotonic()),
+    )
+    gate_status.show(told, as_json=as_json)
     raise typer.Exit(0 if told.open else 1)
 
 
@@ -157,6 +168,7 @@ def _hold(
     gate: Gate,
     policy: Path,
     clock: SystemClock,
+    beaten: Callable[[Beat], None],
     changing: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     stop, again = threading.Event(), threading.Event()
@@ -182,8 +194,50 @@ def _hold(
         console.print(Text("open" if beat.open else f"closed: {beat.reason}"), soft_wrap=True)
         _notify("READY=1" if beat.open else f"STATUS=closed: {beat.reason}")
 
-    hold(gate, clock, stop, changed=changed, changing=changing, refused=refused, told=told)
+    hold(
+        gate,
+        clock,
+        stop,
+        changed=changed,
+        changing=changing,
+        refused=refused,
+        told=told,
+        beaten=beaten,
+    )
     console.print("closed: the controller was stopped; what it was granted and did not use is back")
+
+
+class _Publisher:
+    """Writes down for `status` what the controller knows, once a second and at each change."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        store: Store,
+        clock: SystemClock,
+        seen: Callable[[], Metered | None] = lambda: None,
+    ) -> None:
+        self._gate, self._store, self._clock, self._seen = gate, store, clock, seen
+        self._boot, self._last, self._beat = boot_id(), 0.0, Beat(open=False)
+
+    def __call__(self, beat: Beat) -> None:
+        now = self._clock.monotonic()
+        if beat == self._beat and now - self._last < _PUBLISHED_S:
+            return
+        self._last, self._beat = now, beat
+        # What cannot be shown closes nothing: a status then says how old its figures are.
+        with suppress(OSError, TidegateError):
+            published.write(
+                self._store.folder,
+                published.Published(
+                    boot=self._boot,
+                    monotonic_ns=int(1e9 * now),
+                    open=beat.open,
+                    reason=beat.reason,
+                    accounts=self._gate.charged(),
+                    metered=self._seen(),
+                ),
+            )
 
 
 def _take_up(chosen: Policy, store: Store, holder: int) -> None:

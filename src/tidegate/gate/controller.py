@@ -17,6 +17,7 @@ from tidegate.gate import host, nft, nft_render, wall, wire_quota
 from tidegate.gate.accounts import Account, Change, State, Step, Used, opened, settled, tick
 from tidegate.gate.meter_port import MeterError
 from tidegate.gate.policy import LIFETIME, Policy
+from tidegate.gate.published import Charged
 from tidegate.gate.state import Store
 from tidegate.units import Seconds
 
@@ -131,6 +132,20 @@ class Gate:
         except TidegateError:
             self.shut()
             raise
+
+    def charged(self) -> tuple[Charged, ...]:
+        """What each account has used in its period, by each count. Raises GateError."""
+        state, listed = self._known(), {used.object: used.used for used in nft.quotas()}
+        on_wire = self._wire.used() if self._wire is not None else None
+        return tuple(
+            Charged(
+                account.name,
+                listed.get(account.object, 0),
+                on_wire[number] if on_wire is not None else None,
+                account.elapsed_ms,
+            )
+            for number, account in _numbered(self.policy, state)
+        )
 
     def shut(self) -> None:
         """Close at once, also where the rules were damaged. Raises GateError."""

@@ -22,13 +22,14 @@ def hold(
     changing: Callable[[], AbstractContextManager[None]] = nullcontext,
     refused: Callable[[GateError], None] = lambda _: None,
     told: Callable[[Beat], None] = lambda _: None,
+    beaten: Callable[[Beat], None] = lambda _: None,
 ) -> None:
     """Beat until `stop` is set, then settle: the gate is closed when this returns or raises.
 
     `changed` gives a policy to change to, once; `refused` hears why it could not be, and the one
     before stays. `changing` is open while the queue that meters hang on is made anew; where it
-    raises a GateError, nothing is changed. `told` hears of each change between open and closed.
-    Raises GateError where the gate cannot be kept.
+    raises a GateError, nothing is changed. `told` hears of each change between open and closed,
+    `beaten` of each beat. Raises GateError where the gate cannot be kept.
     """
     _go_first()
     last = None
@@ -37,10 +38,11 @@ def hold(
             begun = clock.monotonic()
             if policy := changed():
                 _change(gate, policy, refused, changing)
-            beaten = gate.beat()
-            if beaten != last:
-                told(beaten)
-                last = beaten
+            beat = gate.beat()
+            if beat != last:
+                told(beat)
+                last = beat
+            beaten(beat)
             stop.wait(max(0.0, gate.policy.heartbeat_ms / 1000 - (clock.monotonic() - begun)))
     except BaseException:
         # Whatever it was, it may have let out what nobody counted: nothing granted is given back.

@@ -9,6 +9,7 @@ from pathlib import Path
 from tidegate.clock import Clock
 from tidegate.errors import LedgerError
 from tidegate.gate.meter_port import Boundary, Meter, MeterError, Reading, Span
+from tidegate.gate.published import Counts
 from tidegate.gate.reconcile import Agree, CannotTell, Verdict, reconcile
 
 
@@ -42,6 +43,7 @@ class Group:
         self._boot = boot
         self._number = 0
         self.base: tuple[Reading, ...] = ()
+        self._first: tuple[Reading, ...] = ()
         self.spans: tuple[Span, ...] = ()
 
     def boundary(self) -> Boundary:
@@ -61,6 +63,7 @@ class Group:
             self.base = tuple(span.after for span in self.spans)
             verdict = reconcile(self.base, self.spans, least=len(self._meters))
             if isinstance(verdict, Agree) and verdict.settled:
+                self._first = self.base
                 return
             if self._clock.monotonic() > until:
                 raise MeterError("the wire is never at rest: close the gate before its meters open")
@@ -88,7 +91,23 @@ class Group:
                 return verdict
             time.sleep(0.01)
 
+    def counts(self) -> tuple[Counts, ...]:
+        """What each meter counted since `zero`, when it was last read."""
+        return tuple(
+            _counted(span.after, first)
+            for span, first in zip(self.spans, self._first, strict=False)
+        )
+
     def _read(self, boundary: Boundary) -> tuple[Span, ...]:
         before = [meter.read(boundary) for meter in self._meters]
         after = [meter.read(boundary) for meter in self._meters]
         return tuple(map(Span, before, after))
+
+
+def _counted(now: Reading, first: Reading) -> Counts:
+    total = now.total - first.total
+
+    def known(field: str) -> int | None:
+        return getattr(total, field) if field in now.knows else None
+
+    return Counts(now.meter, known("frames"), known("ip_bytes"), known("wire_bytes"))

@@ -16,7 +16,7 @@ from tidegate.gate.meter_group import Group
 from tidegate.gate.meter_port import MeterError
 from tidegate.gate.meter_watch import Watch
 from tidegate.gate.policy import LIFETIME, Meters, Policy
-from tidegate.ledger import Budget, Budgets, Ledger, SqliteStore
+from tidegate.ledger import TOTAL, Budget, Budgets, Ledger, SqliteStore
 from tidegate.units import Bytes, bits_of
 
 FILE: Final = "ledger.sqlite"
@@ -50,6 +50,7 @@ def watching(
                 clock,
                 boot,
                 cover=opener.cover,
+                balance=opener.balance,
                 reopen=opener.open,
             )
             thread = threading.Thread(
@@ -97,6 +98,10 @@ class _Opener:
     def cover(self) -> None:
         if self._kit is not None:
             self._kit.ledger.cover(self._ahead, or_less=True)
+
+    def balance(self) -> tuple[int, int]:
+        total = self._ledger.balance(TOTAL)
+        return total.spent // 8, total.reserved // 8
 
     def close(self) -> None:
         kit, self._kit = self._kit, None

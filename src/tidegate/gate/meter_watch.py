@@ -27,6 +27,7 @@ from tidegate.gate.lease import (
     said,
 )
 from tidegate.gate.meter_port import MeterError
+from tidegate.gate.published import Counts, Metered
 from tidegate.gate.reconcile import Agree, Verdict
 
 
@@ -39,6 +40,10 @@ class Judge(Protocol):
 
     def judge(self) -> Verdict:
         """What they say of now."""
+        ...
+
+    def counts(self) -> tuple[Counts, ...]:
+        """What each counted, when it was last asked."""
         ...
 
     def settled(self) -> Verdict:
@@ -57,6 +62,7 @@ class Watch:
         boot: as `meter_group.boot_id` tells.
         cover: reserves what may leave during one lease, before it is given. Raises
             BudgetExceededError or LedgerError, which close the gate.
+        balance: bytes spent and reserved of the ledger's lifetime, to be shown.
         reopen: other meters, after a reset, and after a change of what the first hang on.
     """
 
@@ -69,16 +75,19 @@ class Watch:
         boot: str,
         *,
         cover: Callable[[], None] = lambda: None,
+        balance: Callable[[], tuple[int, int]] = lambda: (0, 0),
         reopen: Callable[[], Judge] | None = None,
     ) -> None:
         self._judge, self._diary, self._terms = judge, diary, terms
         self._clock, self._boot = clock, boot
         self._cover, self._reopen = cover, reopen
+        self._balance, self._balanced = balance, (0, 0)
         self._renew = False
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         """Whoever asks the meters holds it; a heartbeat never waits for it."""
         self._begun = False
+        self._verdict: Verdict | None = None
         self._written_ns = 0
         self._unwritten: str | None = None
         self._lease = Lease(boot, latched=diary.latched())
@@ -94,6 +103,26 @@ class Watch:
             except TidegateError as error:
                 return error.message
             return refusal(self._lease, self._boot, self._now())
+
+    def seen(self) -> Metered:
+        """What the meters said last, for people. Waits for no meter."""
+        with self._lock:
+            lease, verdict, balanced = self._lease, self._verdict, self._balanced
+            counts = self._judge.counts()
+        agreed = isinstance(verdict, Agree)
+        return Metered(
+            verdict=said(verdict) if verdict is not None else NOT_YET,
+            agree=agreed,
+            settled=isinstance(verdict, Agree) and verdict.settled,
+            in_flight=verdict.in_flight if isinstance(verdict, Agree) else None,
+            meters=counts,
+            ledger_spent=balanced[0],
+            ledger_reserved=balanced[1],
+            judged_ns=lease.judged_ns,
+            lease_until_ns=lease.until_ns,
+            closed=lease.closed,
+            latched=lease.latched,
+        )
 
     def turn(self) -> Verdict | None:
         """Ask the meters once, and renew, close or latch. None where there was nothing to ask."""
@@ -137,7 +166,9 @@ class Watch:
         verdict = self._judge.judge()
         if isinstance(verdict, Agree):
             self._cover()
+        balanced = self._balance()
         with self._lock:
+            self._balanced = balanced
             self._listen()
             self._take(verdict)
         return verdict
@@ -164,6 +195,7 @@ class Watch:
             self._begun = True
 
     def _take(self, verdict: Verdict) -> None:
+        self._verdict = verdict
         before, now = self._lease, self._now()
         after = decide(before, self._terms, Judged(verdict, now))
         if after.until_ns == 0:

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tidegate.bench.gate_rig import closed_world, until_open
-from tidegate.cli import gate_shown
+from tidegate.cli import gate_shown, gate_status
 from tidegate.cli.main import app
 from tidegate.errors import ConfigError, GateError
 from tidegate.gate import needs
@@ -116,12 +116,12 @@ def test_a_diary_that_was_lost_takes_no_latch_off(
 
 def test_a_status_without_rules_or_state_is_closed_with_its_reason() -> None:
     policy = parse(POLICY)
-    told = gate_shown.Status.of(policy, None, None, None)
+    told = gate_status.Status.of(policy, None, None, None)
     assert (told.open, told.reason) == (False, "it was never applied")
     state = State("p", "b", (Account("api", 5, 1), Account("lifetime", 7, 1)))
-    told = gate_shown.Status.of(policy, state, None, None)
+    told = gate_status.Status.of(policy, state, None, None)
     assert told.reason == "no rules are installed"
-    assert [(row.name, row.used, row.granted) for row in told.rows] == [
+    assert [(row.name, row.charged, row.granted) for row in told.rows] == [
         ("api", 5, 5),
         ("lifetime", 7, 7),
     ]
@@ -141,7 +141,10 @@ def test_a_gate_is_applied_held_changed_and_removed(tmp_path: Path) -> None:
             [sys.executable, "-m", "tidegate", "gate", "apply", str(path), "--begin", "--hold"],
         )
         until_open(made)
-        assert json.loads(_tidegate(made, "status", str(path), "--json"))["open"] is True
+        told = json.loads(_tidegate(made, "status", str(path), "--json"))
+        assert told["open"] is True
+        assert told["told_s"] is not None
+        assert all(row["wire"] is not None for row in told["rows"])
         path.write_text(path.read_text().replace("443", "8443"))
         assert "taken up" in _tidegate(made, "apply", str(path))
         assert "8443" in made.run(GATE, ["nft", "list", "ruleset"]).stdout

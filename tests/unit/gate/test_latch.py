@@ -13,6 +13,7 @@ from tidegate.gate.latch import Diary
 from tidegate.gate.lease import Terms
 from tidegate.gate.meter_port import Boundary, MeterError
 from tidegate.gate.meter_watch import Watch
+from tidegate.gate.published import Counts
 from tidegate.gate.reconcile import Agree, CannotTell, Disagree, Finding, Verdict
 from tidegate.ledger import Fault, InvalidEntryError, MemoryStore, SqliteStore
 from tidegate.ledger.entries import next_head
@@ -45,6 +46,9 @@ class Meters:
 
     def settled(self) -> Verdict:
         return self.judge()
+
+    def counts(self) -> tuple[Counts, ...]:
+        return (Counts("kernel", 1, 86, 100), Counts("tap", 1, 86, 100 + self.lies))
 
 
 class Bench:
@@ -93,6 +97,22 @@ def test_a_disagreement_is_written_with_its_evidence_and_latches() -> None:
     disagreed = next(entry for entry in bench.diary.entries() if entry.kind == "disagreed")
     assert disagreed.text == "tap"
     assert disagreed.findings == ("wire_bytes of all: kernel 1, tap 2; tap is wrong",)
+
+
+def test_what_each_meter_said_last_is_shown_beside_the_verdict() -> None:
+    bench = Bench()
+    assert not bench.watch.seen().agree
+    bench.watch.turn()
+    agreed = bench.watch.seen()
+    assert (agreed.agree, agreed.settled, agreed.latched) == (True, True, None)
+    assert agreed.lease_until_ns == 6_000_000_000
+    bench.meters.lies = True
+    bench.watch.turn()
+    lied = bench.watch.seen()
+    assert (lied.agree, lied.lease_until_ns) == (False, 0)
+    assert "tap is wrong" in lied.verdict
+    assert "tap is wrong" in (lied.latched or "")
+    assert [counts.wire_bytes for counts in lied.meters] == [100, 101]
 
 
 def test_the_latch_outlives_restarts_and_honest_meters() -> None:
