@@ -55,15 +55,15 @@ def log_findings(examined: Examiner, shown: Shown) -> Iterator[Finding]:
 def _missing_reads(examined: Examiner, shown: Shown) -> Iterator[Finding]:
     schemes = {at.partition("://")[0] for model in examined.guarded.models for at in model.places}
     for scheme in sorted(schemes & set(_READS)):
-        if not any(name in examined.streams for name in _READS[scheme]) and examined.events:
-            own = any(stream.startswith(scheme) for stream in examined.streams)
-            if not own:
-                yield _blind(
-                    examined, scheme,
-                    f"A model lies in {scheme}://, and no log given holds reads of its objects "
-                    f"(looked for: {', '.join(_READS[scheme])})",
-                    (),
-                )  # fmt: skip
+        known = any(name in examined.streams for name in _READS[scheme])
+        # Another store's log, read as our own events, holds reads under a name of its own.
+        if examined.events and not known and scheme not in examined.reading.values():
+            yield _blind(
+                examined, scheme,
+                f"A model lies in {scheme}://, and no log given holds reads of its objects (looked "
+                f"for: {', '.join(_READS[scheme])})",
+                (),
+            )  # fmt: skip
     trail = examined.streams.get("cloudtrail management")
     objects = any(name in examined.streams for name in _READS["s3"])
     if trail is not None and not objects and "s3" not in schemes:

@@ -83,7 +83,10 @@ _UNUSED: Final = Use()
 
 
 class Examiner:
-    """Takes events, one at a time, in any order; roughly ascending time is best for what is new."""
+    """Takes events, one at a time, in any order; roughly ascending time is best for what is new.
+
+    `reading`: streams that hold reads of models, and the scheme of what was read.
+    """
 
     def __init__(
         self, guarded: Guarded, journal: Journal | None, settings: Settings | None = None
@@ -99,6 +102,7 @@ class Examiner:
         self.rules: dict[str, Level] = {}
         self.people: dict[str, Person] = {}
         self.first_read = float("inf")
+        self.reading: dict[str, str] = {}
         self.uses: dict[str, Use] = {}
         self.events = 0
         self.outside = 0
@@ -161,6 +165,8 @@ class Examiner:
             return
         if not event.ok or (event.request and self._seen(event.request)):
             return
+        if event.stream not in self.reading:
+            self.reading[event.stream] = event.target.partition("://")[0]
         number, shard = held
         person = self.people.get(event.principal) or self._met(event)
         if event.time < self.first_read:

@@ -94,8 +94,11 @@ class Measured:
         return (self.total.most - before) / max(1.0, (now - begin) / DAY) if self.times else 0.0
 
     def days_left(self, now: float) -> float | None:
-        """Days until the whole model is covered at the present rate; None if that is never."""
+        """Days until the whole model is covered at the present rate; None if that is never, 0 if
+        it is covered."""
         left, rate = self.model.size - self.total.most, self.rate(now)
+        if left <= 0:
+            return 0.0
         return None if rate <= 0 else left / rate
 
 

@@ -76,7 +76,7 @@ def _coverage(rows: Sequence[CoverageRow]) -> Table:
     for row in rows[:_MOST_ROWS]:
         size = row.measured.model.size
         table.add_row(
-            ", ".join(row.who),
+            ", ".join(map(_short, row.who)),
             row.model,
             "yes" if row.granted else "no",
             _percent(row.measured.total.least / size),
@@ -88,6 +88,12 @@ def _coverage(rows: Sequence[CoverageRow]) -> Table:
     if len(rows) > _MOST_ROWS:
         table.caption = f"and {len(rows) - _MOST_ROWS} more (--json lists all)"
     return table
+
+
+def _short(who: str) -> str:
+    """`arn:aws:iam::1:role/NAME` -> `role/NAME@1`; other names as they are."""
+    parts = who.split(":", 5)
+    return f"{parts[5]}@{parts[4]}" if len(parts) == 6 and parts[0] == "arn" else who
 
 
 def left(row: CoverageRow) -> str:

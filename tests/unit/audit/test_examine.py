@@ -23,7 +23,7 @@ from tidegate.audit.conclude import Source, conclude
 from tidegate.audit.event import UNKNOWN, Action, Broken, Event, Place
 from tidegate.audit.examine import Examiner
 from tidegate.audit.findings import Kind
-from tidegate.audit.models import guarded, table_of
+from tidegate.audit.models import Guarded, guarded, table_of
 
 
 def test_reads_under_a_lease_are_no_findings_and_are_accounted_for() -> None:
@@ -110,6 +110,7 @@ def test_a_complete_set_is_found_at_its_last_read() -> None:
     found = one(made, Kind.COMPLETE)
     assert 12_000 <= found.time <= 12_000 + made.stretch
     assert Kind.COVERAGE not in kinds(made)
+    assert made.coverage[0].days_left == 0
 
 
 def test_a_drip_is_found_on_its_fifth_day_and_not_before() -> None:
@@ -242,3 +243,15 @@ def test_principals_without_room_are_added_up_as_one(monkeypatch: pytest.MonkeyP
     made = report(*(read(f"u{n}", n, n % 4) for n in range(8)))
     shares = {row.who[0]: row.measured.total.most for row in made.coverage}
     assert shares == {"u0": SIZE, "u1": SIZE, "(further principals)": 4 * SIZE}
+
+
+def test_a_store_whose_log_holds_reads_under_another_name_is_not_called_blind() -> None:
+    made = report(read("x", 1, stream="proxy"))
+    found = {f.about for f in made.findings if f.kind is Kind.NO_DATA_EVENTS}
+    assert found == {"gs"}
+
+
+def test_a_trail_without_data_events_is_called_blind_without_any_model() -> None:
+    managed = read("x", 1, action=Action.LIST, stream="cloudtrail management")
+    found = one(report(managed, guards=Guarded(())), Kind.NO_DATA_EVENTS)
+    assert "not one S3 data event" in found.text
