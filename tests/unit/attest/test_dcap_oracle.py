@@ -109,8 +109,7 @@ def test_another_verifier_agrees_on_a_genuine_quote(
     refused = [
         check.name
         for check in found.checks
-        if not isinstance(check.outcome, Pass)
-        and check.name != "measurements are reference values"
+        if not isinstance(check.outcome, Pass) and check.name != "measurements are reference values"
     ]
     status = other(quote, collateral, None, day)
     assert (status is None) == bool(refused)
