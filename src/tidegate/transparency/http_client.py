@@ -43,10 +43,14 @@ def request(
             connection.request(method, path, body=body, headers={"Accept-Encoding": "identity"})
             answer = connection.getresponse()
             raw = answer.read(most + 1)
+            # A connection that breaks within a sized answer is no error to http.client.
+            cut = bool(answer.length) and len(raw) <= most
         finally:
             connection.close()
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise UnreachableError(f"{where} does not answer: {error}") from error
+    if cut:
+        raise UnreachableError(f"{where} broke off within its answer.")
     if len(raw) > most:
         raise UnreachableError(f"{where} answers with more than {most} bytes.")
     return answer.status, raw
