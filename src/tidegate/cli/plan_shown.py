@@ -79,10 +79,14 @@ def _rows(console: Console, rows: list[tuple[str, str]]) -> None:
 
 
 def _spread(spread: Spread) -> str:
+    if spread.p5 == spread.p95:
+        return days(spread.p50)
     return f"{days(spread.p50)} ({days(spread.p5)} to {days(spread.p95)} in 90%)"
 
 
 def _numbers(spread: Spread) -> str:
+    if spread.p5 == spread.p95:
+        return number(spread.p50)
     return f"{number(spread.p50)} ({number(spread.p5)} to {number(spread.p95)} in 90%)"
 
 
@@ -91,7 +95,9 @@ def _shares(shares: dict[str, float]) -> str:
 
 
 def _audited(tokens: int | None) -> str:
-    return "never: nothing is verified" if tokens is None else f"{tokens:,} tokens of his choice"
+    if tokens is None:
+        return "never: nothing is verified"
+    return f"{tokens:,} token{'s' if tokens > 1 else ''} of his choice"
 
 
 def _duty(answer: Answer) -> str:
