@@ -15,6 +15,7 @@ from tidegate.cli.vault_kms import KMS_HELP, kms_of
 from tidegate.cli.vault_seal import (
     AsJson,
     Folder,
+    OfModel,
     Owner,
     Pinned,
     Threads,
@@ -35,6 +36,7 @@ def open_model(
         str,
         typer.Option(help=f"{KMS_HELP} Or lease:SOCKET of `tidegate vault release`."),
     ],
+    model_id: OfModel = None,
     manifest: Pinned = None,
     tensor: Annotated[
         str | None, typer.Option(help="Write this tensor's bytes to --out, and open no other.")
@@ -61,7 +63,7 @@ def open_model(
         raise ConfigError("--tensor and --out go together")
     keep_off_disk()
     with refusals(), bars() as progress:
-        opened = opened_folder(sealed, owner, manifest)
+        opened = opened_folder(sealed, owner, model_id, manifest)
         key_of = _key_of(kms, opened)
         if tensor is not None and out is not None:
             _write(out, opened.read_tensor(tensor, key_of, file))

@@ -42,6 +42,10 @@ Pinned = Annotated[
         help="The manifest's digest that is expected, 64 hex digits: an older sealing is refused.",
     ),
 ]
+OfModel = Annotated[
+    str | None,
+    typer.Option("--model-id", help="The model that is expected: another of its owner is refused."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, no table.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Shards at a time; by default one a processor.")
@@ -115,6 +119,7 @@ def seal(
 def verify(
     sealed: Folder,
     owner: Owner,
+    model_id: OfModel = None,
     manifest: Pinned = None,
     kms: Annotated[str | None, typer.Option(help=KMS_HELP + " Decrypts everything too.")] = None,
     model_signature: Bundle = None,
@@ -130,7 +135,7 @@ def verify(
     if signed is not None and kms is None:
         raise ConfigError("a model signature is about plaintext: name the key service, --kms")
     with refusals(), bars() as progress:
-        opened = opened_folder(sealed, owner, manifest)
+        opened = opened_folder(sealed, owner, model_id, manifest)
         total = len(opened.manifest.shards)
         for number in range(total):
             progress("checking shards", number, total)
@@ -161,12 +166,12 @@ def rewrap(
     No shard is touched. Afterwards the old version can be revoked.
     """
     with refusals(), bars() as progress:
-        opened = opened_folder(sealed, owner, None)
+        opened = opened_folder(sealed, owner, None, None)
         wrap_anew(opened, kms_of(kms), kms_of(to) if to else None, progress)
     typer.echo(f"{len(opened.manifest.shards)} keys wrapped anew")
 
 
-def opened_folder(sealed: Path, owner: Path, manifest: str | None) -> Sealed:
+def opened_folder(sealed: Path, owner: Path, model: str | None, manifest: str | None) -> Sealed:
     """A sealed folder, its signature checked. Raises ConfigError, VaultError."""
     try:
         digest = None if manifest is None else bytes.fromhex(manifest)
@@ -174,7 +179,8 @@ def opened_folder(sealed: Path, owner: Path, manifest: str | None) -> Sealed:
         digest = b""
     if digest is not None and len(digest) != 32:
         raise ConfigError("a manifest's digest is 64 hex digits")
-    return open_sealed(sealed, Verifier.parse(owner.read_text().strip()), manifest=digest)
+    trusted = Verifier.parse(owner.read_text().strip())
+    return open_sealed(sealed, trusted, manifest=digest, model=model)
 
 
 @contextmanager

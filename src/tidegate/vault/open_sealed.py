@@ -77,12 +77,20 @@ class Sealed:
         return found
 
 
-def open_sealed(folder: Path, owner: Verifier, *, manifest: bytes | None = None) -> Sealed:
+def open_sealed(
+    folder: Path,
+    owner: Verifier,
+    *,
+    manifest: bytes | None = None,
+    model: str | None = None,
+) -> Sealed:
     """Open a sealed folder in numbered checks; no key is needed and no shard is read.
 
     `manifest` pins a digest, as a grant does: without it a folder that its owner sealed earlier,
-    and replaced since, passes. Raises TamperedError where something is not the owner's, VaultError
-    where the folder is not whole.
+    and replaced since, passes; and without `model` one of another model of his.
+
+    Raises TamperedError where something is not the owner's, VaultError where the folder is not
+    whole.
     """
     path = folder / files.NOTE
     if not path.exists() and (folder / files.MANIFEST).exists():
@@ -90,19 +98,23 @@ def open_sealed(folder: Path, owner: Verifier, *, manifest: bytes | None = None)
     # 1. The owner's signature.
     raw = files.read_bytes(path, MAX_NOTE_BYTES)
     seal = open_note(raw.decode("utf-8", "replace"), owner)
-    # 2. The manifest that he signed, and the one that was asked for.
-    read = Manifest.parse(files.read_bytes(folder / files.MANIFEST, MAX_MANIFEST_BYTES))
-    if not hmac.compare_digest(read.digest, seal.manifest) or read.model != seal.model:
-        raise TamperedError(f"{folder / files.MANIFEST} is not the manifest that was signed")
-    if manifest is not None and not hmac.compare_digest(read.digest, manifest):
+    # 2. The model and the sealing that were asked for.
+    if model is not None and seal.model != model:
+        raise TamperedError(f"{folder} holds the model {seal.model}, not {model}")
+    if manifest is not None and not hmac.compare_digest(seal.manifest, manifest):
         raise TamperedError(
-            f"{folder} holds the sealing {read.digest.hex()}, not {manifest.hex()}: it is older or "
-            "newer than what was asked for, or of another model",
-            manifest=read.digest.hex(),
+            f"{folder} holds the sealing {seal.manifest.hex()}, not {manifest.hex()}: it is older "
+            "or newer than what was asked for, or of another model",
+            manifest=seal.manifest.hex(),
         )
-    # 3. One digest a shard, under the signed root.
+    # 3. The manifest that was signed; nothing else is parsed.
+    text = files.read_bytes(folder / files.MANIFEST, MAX_MANIFEST_BYTES)
+    if not hmac.compare_digest(files.sha256(text), seal.manifest):
+        raise TamperedError(f"{folder / files.MANIFEST} is not the manifest that was signed")
+    read = Manifest.parse(text)
+    # 4. One digest a shard, under the signed root.
     roots = files.split_digests(files.read_bytes(folder / files.ROOTS, 32 * seal.shards))
-    right = len(roots) == seal.shards == len(read.shards)
+    right = len(roots) == seal.shards == len(read.shards) and read.model == seal.model
     if not right or not hmac.compare_digest(files.root_of(roots), seal.root):
         raise TamperedError(f"{folder / files.ROOTS} is not what was signed")
     return Sealed(folder, seal, read, roots)

@@ -177,6 +177,15 @@ def test_a_stale_manifest_is_refused_where_the_current_one_is_named(place: Path)
         open_sealed(place / "newer", OWNER.verifier, manifest=current)
 
 
+def test_a_folder_of_another_model_of_the_same_owner_is_refused_where_the_model_is_named(
+    place: Path,
+):
+    shutil.rmtree(place / "a")
+    shutil.copytree(place / "other", place / "a")
+    with pytest.raises(TamperedError, match="holds the model example/other"):
+        open_sealed(place / "a", OWNER.verifier, model=MODEL)
+
+
 @pytest.mark.parametrize("name", ["a", "bare"])
 def test_a_wrong_data_key_opens_nothing(place: Path, name: str):
     world = world_of(place, name)
