@@ -118,7 +118,7 @@ def test_no_plaintext_reaches_a_disk_when_a_model_is_opened(tmp_path: Path):
     world = sealed_world.sealed_world(place)
     opening, probe = written_while_opening(world.folder, place / "kms", tmp_path, engine=False)
     if probe == 0:
-        pytest.skip("THIS FILE SYSTEM COUNTS NO WRITES: PLAINTEXT ON DISK IS NOT LOOKED FOR HERE")
+        pytest.skip("this file system counts no writes: plaintext on disk is not tested here")
     # Links and folders cost a few blocks; the model is six megabytes.
     assert opening < 200_000
 
@@ -130,7 +130,7 @@ def test_no_plaintext_reaches_a_disk_when_an_engine_loads(
     kms = opened.folder.parent / "kms"
     opening, probe = written_while_opening(opened.folder, kms, tmp_path, engine=True)
     if probe == 0:
-        pytest.skip("THIS FILE SYSTEM COUNTS NO WRITES: PLAINTEXT ON DISK IS NOT LOOKED FOR HERE")
+        pytest.skip("this file system counts no writes: plaintext on disk is not tested here")
     assert opening < 100_000
 
 
