@@ -39,6 +39,16 @@ ATTACKERS: Final = frozenset({
 """Who attacked, by the sets' own accounts; in the third set every file is one attack."""
 
 
+HOUSEKEEPING: Final = (
+    "s3://stratus-red-team-ctes-bucket-",
+    "s3://stratus-red-team-ctlr-bucket-",
+    "cloudtrail:DeleteTrail stratus-red-team-ctes-",
+    "cloudtrail:DeleteTrail stratus-red-team-ctlr-",
+    "logs:DeleteLogGroup",
+)
+"""What the attacker's tool of the second set did before and after its attacks, and was no attack."""
+
+
 def audited(folder: Path, known: Guarded) -> Report:
     """One set, as `tidegate audit` reads it."""
     opened, unknown = logs_of([str(folder)], None)
@@ -47,14 +57,14 @@ def audited(folder: Path, known: Guarded) -> Report:
     return conclude(examiner, sources)
 
 
-def innocent(made: Report, name: str) -> list[Finding]:
-    """Findings graver than notes that name somebody who attacked nothing."""
+def false(made: Report, name: str) -> list[Finding]:
+    """Findings graver than notes about somebody, or something, that was no attack."""
     return [
         finding
         for finding in made.findings
         if finding.gravity != "note"
         and finding.who
-        and finding.who not in ATTACKERS
+        and (finding.who not in ATTACKERS or finding.about.startswith(HOUSEKEEPING))
         and name != "cloudtrail-stratus"
     ]
 
@@ -66,15 +76,15 @@ def real(progress: Progress) -> dict[str, Figure]:
         folder = LOGS / name
         if folder.is_dir():
             made = audited(folder, known)
-            wrong = innocent(made, name)
+            wrong = false(made, name)
             figures[f"audit_real_findings.{name}"] = report(
                 len(made.findings), unit="findings", n=made.events,
                 how="; ".join(f"{f.kind} {f.who}" for f in made.findings)[:600],
             )  # fmt: skip
             figures[f"audit_real_false.{name}"] = report(
                 len(wrong), unit="findings", n=made.events,
-                how="of these, about somebody who attacked nothing: "
-                + ("; ".join(f"{f.kind} {f.who}" for f in wrong) or "none"),
+                how="of these, no attack: "
+                + ("; ".join(f"{f.kind} {f.about}" for f in wrong) or "none"),
             )  # fmt: skip
         progress("audit: real logs", done, len(SETS))
     return figures
