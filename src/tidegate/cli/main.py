@@ -106,6 +106,7 @@ for command in (
     vault_broker.token,
     vault_broker.key,
     vault_broker.current,
+    vault_broker.check,
     vault_demo.demo,
 ):
     vault.app.command()(command)

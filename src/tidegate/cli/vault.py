@@ -7,7 +7,8 @@ import typer
 app = typer.Typer(
     rich_markup_mode="markdown",
     no_args_is_help=True,
-    help="Custody of the weights: shards sealed under keys of their own, opened into memory only. "
-    "See docs/howto/vault-seal.md. Exits 0: done, 1: what was checked is not as it was sealed, "
+    help="Custody of the weights: shards sealed under keys of their own, opened into memory only, "
+    "and keys that leave once, under a grant that every team approved. See docs/howto/vault-seal.md "
+    "and docs/howto/vault.md. Exits 0: done, 1: what was checked is not as it was sealed, "
     "2: could not run.",
 )

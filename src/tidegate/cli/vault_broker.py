@@ -119,3 +119,32 @@ def current(
     """Say which sealing of a model is the current one. Only its keys are released from then on."""
     client_of(broker, token_file).set_current(model, manifest, shards)
     typer.echo(f"{model}: {manifest}")
+
+
+def check(
+    log: Annotated[Path, typer.Argument(help="A copy of the broker's transparency log, SQLite.")],
+) -> None:
+    """Decide the whole journal again, from the log alone: signatures, quorums, one release each.
+
+    For people who do not run the broker and need not trust it. Exits 0 where an honest broker would
+    have done all of it, 1 where not. Evidence is not in the log, its hash is.
+    """
+    from tidegate.transparency.entry import Kind
+    from tidegate.transparency.log import Log
+    from tidegate.transparency.store_sqlite import SqliteStore
+    from tidegate.vault.grant_entries import read_body
+    from tidegate.vault.grant_recheck import recheck
+
+    if not log.is_file():
+        raise ConfigError(f"there is no log {log}")
+    found = [
+        read_body(logged.entry.body)
+        for logged in Log(SqliteStore(log), SystemClock()).entries()
+        if logged.entry.kind in (Kind.GRANT, Kind.RELEASE)
+    ]
+    wrong = list(recheck(found))
+    for one in wrong:
+        typer.echo(f"entry {one.n}: {one.rule}: {one.reason}")
+    if wrong:
+        raise typer.Exit(1)
+    typer.echo(f"{len(found)} entries, as an honest broker would have written them")

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -223,6 +224,14 @@ def parse(raw: bytes, n: int) -> Entry:
     if msgspec.json.encode(entry) != raw or entry.n != n:
         raise GrantError(f"Entry {n} of the journal is not in its one spelling.", entry=n)
     return entry
+
+
+def read_body(body: Mapping[str, Any]) -> Entry:
+    """An entry as the transparency log's entry holds it. Raises GrantError."""
+    try:
+        return _DECODER.decode(msgspec.json.encode(body))
+    except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        raise GrantError(f"The log holds something else than an entry: {error}") from error
 
 
 def challenge_of(verdict: Verdict, request: bytes) -> bytes:
