@@ -235,6 +235,8 @@ def test_a_holder_wipes_its_keys_when_told_and_a_changed_host_gets_none(site: Si
     grant = site.approved("0")
     site.tpm.tpm.extend(14, bytes(32))
     assert "register 14 of sha256" in site.refused("alice", grant)
+    # And anybody with the log can decide all of it again.
+    assert "as an honest broker would have written them" in site.run("check", "log.sqlite")
 
 
 def test_the_demonstration_holds() -> None:
