@@ -22,6 +22,7 @@ from tidegate.audit.tally import Tallies
 from tidegate.record.sarif import Level
 
 DAY: Final = 86_400
+LAST_TIME: Final = 7_258_118_400.0
 _RECENT: Final = 1 << 18
 """Requests that are remembered so that one logged twice counts once; twice as many at most."""
 
@@ -139,6 +140,9 @@ class Examiner:
     def take(self, event: Event, place: Place) -> None:
         """Count one event."""
         time = event.time
+        if not 0 <= time < LAST_TIME:
+            self.fail(Broken("a time before 1970 or after 2200"), place)
+            return
         if not self.settings.since <= time < self.settings.until:
             self.outside += 1
             return

@@ -6,6 +6,7 @@ comparable hours hold.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -73,25 +74,22 @@ def gaps(stream: Stream) -> list[Gap]:
     if len(present) < FEWEST_HOURS:
         return []
     silences = [(before + 1, after) for before, after in pairwise(present) if after - before > 1]
-    lengths = sorted(after - before for before, after in silences)
-    few = present[-1] // 24 - present[0] // 24 + 1 < ENOUGH_DAYS
+    if present[-1] // 24 - present[0] // 24 + 1 < ENOUGH_DAYS:
+        why = _quietest(stream.hours.values())
+        return [_gap(start, end, why) for start, end in silences if why]
+    usual = _Usual(stream, present, silences)
+    lengths = sorted(end - start for start, end in silences)
     found = []
     for start, end in silences:
-        if few:
-            why = _quietest(stream.hours.values())
-        else:
-            # Days that lie wholly in the silence say nothing of what is usual.
-            days = [
-                *range(present[0] // 24, -(-start // 24)),
-                *range(end // 24, present[-1] // 24 + 1),
-            ]
-            # A year of silence is not looked at hour by hour.
-            silent = range(start, min(end, start + _LONGEST))
-            recurs = sum(length >= _RECURS * (end - start) for length in lengths) > 1
-            why = _busy(stream, silent, days) or ("" if recurs else _rare(stream, silent, days))
+        recurs = len(lengths) - bisect_left(lengths, _RECURS * (end - start)) > 1
+        why = usual.busy(start, end) or ("" if recurs else usual.rare(start, end))
         if why:
-            found.append(Gap(float(start * HOUR), float(end * HOUR), why))
+            found.append(_gap(start, end, why))
     return found
+
+
+def _gap(start: int, end: int, why: str) -> Gap:
+    return Gap(float(start * HOUR), float(end * HOUR), why)
 
 
 def _quietest(counts: Iterable[int]) -> str:
@@ -99,20 +97,46 @@ def _quietest(counts: Iterable[int]) -> str:
     return f"every other hour holds {least:,} events or more" if least >= BUSY else ""
 
 
-def _busy(stream: Stream, silent: range, days: Sequence[int]) -> str:
-    for hour in silent[:24]:
-        others = [24 * day + hour % 24 for day in days]
-        counts = [stream.hours.get(other, 0) for other in others if other not in silent]
+class _Usual:
+    """What each hour of the day holds. Days in a silence of weeks say nothing of what is usual, and
+    one forged date must not cost a look at every day until then."""
+
+    def __init__(
+        self, stream: Stream, present: Sequence[int], silences: Sequence[tuple[int, int]]
+    ) -> None:
+        days = {hour // 24 for hour in present}
+        for start, end in silences:
+            if end - start <= _LONGEST:
+                days.update(range(start // 24, -(-end // 24)))
+        self._days = len(days)
         # The first and the last day may be cut.
-        least = min(counts[1:-1], default=0)
-        if least >= BUSY:
-            return f"on every other day {hour % 24:02d}:00 holds {least:,} events or more"
-    return ""
+        self._whole = days - {present[0] // 24, present[-1] // 24}
+        self._held = Counter(hour % 24 for hour in present)
+        self._quiet = Counter[int]()
+        self._least: dict[int, int] = {}
+        for day in self._whole:
+            for hour in range(24):
+                count = stream.hours.get(24 * day + hour, 0)
+                if count < BUSY:
+                    self._quiet[hour] += 1
+                else:
+                    self._least[hour] = min(count, self._least.get(hour, count))
 
+    def busy(self, start: int, end: int) -> str:
+        """Why one of these hours is never silent, or nothing."""
+        for hour in range(start, min(end, start + 24)):
+            silent = range(hour, min(end, start + _LONGEST), 24)
+            own = sum(other // 24 in self._whole for other in silent)
+            least = self._least.get(hour % 24)
+            if least is not None and self._quiet[hour % 24] <= own:
+                return f"on every other day {hour % 24:02d}:00 holds {least:,} events or more"
+        return ""
 
-def _rare(stream: Stream, silent: range, days: Sequence[int]) -> str:
-    held = [sum(24 * day + hour in stream.hours for day in days) for hour in range(24)]
-    chance = 24.0 * len(days)
-    for hour in silent:
-        chance *= 1 - (held[hour % 24] + 0.5) / (len(days) + 1)
-    return f"by chance logs hold such a silence {chance:.1g} times" if chance < _CHANCE else ""
+    def rare(self, start: int, end: int) -> str:
+        """Why chance leaves no such silence, or nothing."""
+        # Its own whole days are no evidence that such days are usual.
+        days = self._days - (max(0, end // 24 - -(-start // 24)) if end - start <= _LONGEST else 0)
+        chance = 24.0 * days
+        for hour in range(start, min(end, start + _LONGEST)):
+            chance *= max(0.0, 1 - (self._held[hour % 24] + 0.5) / (days + 1))
+        return f"by chance logs hold such a silence {chance:.1g} times" if chance < _CHANCE else ""

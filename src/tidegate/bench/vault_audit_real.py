@@ -46,7 +46,7 @@ HOUSEKEEPING: Final = (
     "cloudtrail:DeleteTrail stratus-red-team-ctlr-",
     "logs:DeleteLogGroup",
 )
-"""What the attacker's tool of the second set did before and after its attacks, and was no attack."""
+"""What the attacker's tool of the second set did before and after, and was no attack."""
 
 
 def audited(folder: Path, known: Guarded) -> Report:

@@ -225,6 +225,12 @@ def test_broken_records_are_named_with_file_and_line() -> None:
     assert str(found.evidence[0]) == "log:7"
 
 
+def test_times_beyond_reason_are_named_and_counted_nowhere() -> None:
+    made = report(read("x", 1e12), read("x", -5.0), read("x", 1))
+    assert (made.events, made.last) == (1, 1)
+    assert one(made, Kind.UNREADABLE).figures["count"] == 2
+
+
 def test_only_the_window_asked_for_is_looked_at() -> None:
     made = report(*(read("x", t, t // 10) for t in (5, 15, 25)), since=10, until=20)
     assert (made.events, made.outside) == (1, 2)
