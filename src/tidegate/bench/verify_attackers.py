@@ -16,7 +16,7 @@ import numpy as np
 from tidegate.bench.figures import Figure, at_most, report
 from tidegate.bench.verify_answers import Pool, Serving
 from tidegate.bench.verify_engines import BF16, EXACT, FP32, INT4
-from tidegate.bench.verify_honest import SPLIT, Bench, Pair, main_pairs, null_points
+from tidegate.bench.verify_honest import SPLIT, Bench, Pair, alarm_points, main_pairs
 from tidegate.bench.verify_replayed import Scored
 from tidegate.verify.calibrate import Point, held_out
 from tidegate.verify.scores import DANGEROUS, SAFE, SUSPICIOUS, tiers
@@ -99,7 +99,7 @@ def pool_of(engine: str, cheat: str) -> Pool:
 
 def attackers(bench: Bench) -> dict[str, Figure]:
     """Tokens to alarm of each cheat on each stack, and alarms on honest tokens."""
-    points = null_points(bench, (EXACT, FP32, BF16))
+    points = alarm_points(bench, (EXACT, FP32, BF16))
     figures: dict[str, Figure] = {}
     worst: dict[str, list[tuple[float, str]]] = {STEGO: [], DUTY10: []}
     for engine, stacks in ((EXACT, (EXACT,)), (FP32, (FP32, BF16))):

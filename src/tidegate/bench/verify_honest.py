@@ -23,7 +23,14 @@ from tidegate.clock import Clock
 from tidegate.models.cache import Progress
 from tidegate.models.port import Model
 from tidegate.verify.bounds import Ending, LeakBound, point_bound
-from tidegate.verify.calibrate import NoiseProfile, Point, Provenance, Stack, measure
+from tidegate.verify.calibrate import (
+    NoiseProfile,
+    Point,
+    Provenance,
+    Stack,
+    alarm_point,
+    measure,
+)
 from tidegate.verify.calibrate_intervals import clopper_pearson, upper_bound
 
 RANKS = (2, 8, 32, 128)
@@ -347,11 +354,15 @@ def skipped(engines: Engines) -> Sequence[str]:
     )
 
 
-def null_points(bench: Bench, names: Sequence[str]) -> Mapping[str, Point]:
-    """The point of each stack that has one."""
-    pairs = main_pairs(bench.sizes)
-    picked = {name: pick(profile_of(bench, pairs[name]), CLAIMS[name]) for name in names}
-    return {name: point for name, point in picked.items() if point is not None}
+def alarm_points(bench: Bench, names: Sequence[str]) -> Mapping[str, Point]:
+    """The point that alarms go by, of each stack that carries its claim."""
+    found: dict[str, Point] = {}
+    for name in names:
+        profile = profile_of(bench, main_pairs(bench.sizes)[name])
+        point = pick(profile, CLAIMS[name])
+        if point is not None:
+            found[name] = alarm_point(profile, point.rank)
+    return found
 
 
 def _stack(model: Model, engine: str, batch: str, hardware: str) -> Stack:

@@ -24,7 +24,7 @@ from tidegate.sampling.seed import SeedService
 from tidegate.transparency.errors import CheckpointError
 from tidegate.transparency.note import Checkpoint, Verifier
 from tidegate.verify.bounds import Tolerance
-from tidegate.verify.calibrate import NoiseProfile, Point, operating_point
+from tidegate.verify.calibrate import NoiseProfile, Point, alarm_point, operating_point
 from tidegate.verify.record_reader import Expected, Reader
 from tidegate.verify.record_seal import Opener
 from tidegate.verify.record_store_files import FileSource
@@ -140,7 +140,8 @@ def verify(asked: Asked, tell: Callable[[Found], None] = lambda _: None) -> Repo
         progress("opening the model", 1, 1)
         model = pool.model
         point = None if model.exact else _point(profile, model, asked)
-        rule = _rule(point, profile, model.vocab_size)
+        watched = None if point is None or profile is None else alarm_point(profile, point.rank)
+        rule = _rule(point, watched, profile, model.vocab_size)
         pool.begin(rule)
         secret = secret_of(asked, policy)
         choice = Choice(origin=key.name, policy=policy, secret=secret)
@@ -159,7 +160,7 @@ def verify(asked: Asked, tell: Callable[[Found], None] = lambda _: None) -> Repo
             )
             results = Results(asked.results, subject)
             stack.callback(results.close)
-        null = None if point is None else Null.of(point)
+        null = None if watched is None else Null.of(watched)
         tally = Tally(null, None if null is None else Monitor(false_alarms=asked.false_alarms))
         reader = Reader(
             FileSource(asked.log), key, kept=kept, expected=_expected(asked, model, profile)
@@ -273,13 +274,16 @@ def _point(profile: NoiseProfile | None, model: Ready, asked: Asked) -> Point | 
     return operating_point(profile, flagged=asked.flagged, dangerous=asked.dangerous)
 
 
-def _rule(point: Point | None, profile: NoiseProfile | None, vocab_size: int) -> Rule:
-    if point is None or profile is None:
+def _rule(
+    point: Point | None, watched: Point | None, profile: NoiseProfile | None, vocab_size: int
+) -> Rule:
+    if point is None or watched is None or profile is None:
         return Rule()
     tolerance: Tolerance = tolerance_of(point, vocab_size)
     return Rule(
         margin=point.margin,
         rank=point.rank,
+        alarm_margin=watched.margin,
         suspicious=tolerance.suspicious,
         dangerous=tolerance.dangerous,
         sigma=profile.sigma or Rule().sigma,

@@ -257,6 +257,20 @@ def operating_point(
     return point
 
 
+def alarm_point(profile: NoiseProfile, rank: int) -> Point:
+    """The point that alarms bet at: the narrowest margin that no token of the calibration half goes
+    beyond, else the widest, since choices that are not the seed's mostly lie far beyond it.
+
+    Bits that hide within it raise no alarm; `operating_point` counts them. `rank`: as there.
+    """
+    quiet = [p for p in profile.points if p.rank == rank and p.fitted_flagged == 0]
+    return min(
+        quiet,
+        key=lambda p: p.margin,
+        default=max((p for p in profile.points if p.rank == rank), key=lambda p: p.margin),
+    )
+
+
 class _Tokens:
     """All tokens of one half, sequence after sequence."""
 

@@ -38,10 +38,12 @@ FLAGS: Final = 16
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How tokens are judged. `margin` in nats; `suspicious` and `dangerous` are the tolerated
-    shares that the surprisal bound reckons with. For an exact model only equality counts."""
+    shares that the surprisal bound reckons with. Alarms go by tokens beyond `alarm_margin`. For an
+    exact model only equality counts."""
 
     margin: float = 1e-6
     rank: int = 1
+    alarm_margin: float = 1e-6
     suspicious: float = 0.0
     dangerous: float = 0.0
     sigma: float = 0.03
@@ -77,6 +79,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     `tokens` were scored; `mismatches` of them are not what the verifier draws; `edges` counts
     mismatches by margin, one bin more than `EDGES`. `value_bits` is Σ log2 |A|, `surprisal_bits`
     what the answer costs under the fixed law (None: unbounded), both 0 for an exact model.
+    `watched`: as `counts`, at the margin that alarms go by.
     `ended`: the end was re-executed, so it says nothing of its own.
     """
 
@@ -85,6 +88,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     tokens: int = 0
     mismatches: int = 0
     counts: Counts = Counts()
+    watched: Counts = Counts()
     edges: tuple[int, ...] = (0,) * (len(EDGES) + 1)
     value_bits: float = 0.0
     surprisal_bits: float | None = 0.0
@@ -196,6 +200,7 @@ def _added(
         tokens=checked.tokens + len(served_T),
         mismatches=checked.mismatches + int(np.count_nonzero(other_T)),
         counts=checked.counts.plus(Counts.of(tier_T)),
+        watched=checked.watched.plus(Counts.of(tiers(scores, rule.alarm_margin, rule.rank))),
         edges=tuple(int(a + b) for a, b in zip(checked.edges, edges_E, strict=True)),
         value_bits=checked.value_bits + bits,
         surprisal_bits=cost,

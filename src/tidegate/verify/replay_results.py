@@ -21,7 +21,7 @@ import msgspec
 from tidegate.errors import ConfigError, RecordError
 from tidegate.verify.replay_answer import Checked, Rule
 
-VERSION: Final = 1
+VERSION: Final = 2
 _MARK: Final = 16
 _LONGEST: Final = 1 << 20
 

@@ -197,7 +197,7 @@ class Tally:
             replica=meta.replica,
             principal=meta.principal,
             null=self.null,
-            counts=checked.counts,
+            counts=checked.watched,
             evidence=tuple(
                 f"answer {checked.response}, token {flag.token}: "
                 f"{'dangerous' if flag.dangerous else 'suspicious'}"

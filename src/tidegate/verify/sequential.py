@@ -29,7 +29,7 @@ from tidegate.verify.scores_rows import F64Array
 
 FRACTIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.9)
 """Shares of tokens that the alternatives let deviate."""
-SPLITS = (0.1, 0.9)
+SPLITS = (0.1, 0.5, 0.9)
 """Of the deviating tokens, how many they make suspicious rather than dangerous."""
 
 _LEAST_RATE = 1e-9

@@ -15,6 +15,7 @@ from tidegate.verify.calibrate import (
     NoiseProfile,
     Provenance,
     Stack,
+    alarm_point,
     held_out,
     measure,
     operating_point,
@@ -110,6 +111,16 @@ def test_a_claim_the_held_out_half_cannot_carry_is_refused_with_the_number_neede
             flagged=1e-6,
             dangerous=1e-6,
         )
+
+
+def test_alarms_go_by_the_narrowest_margin_that_honest_tokens_kept_within(measured):
+    point = alarm_point(measured, 4)
+    assert (point.rank, point.fitted_flagged) == (4, 0)
+    narrower = [p for p in measured.points if p.rank == 4 and p.margin < point.margin]
+    assert all(p.fitted_flagged > 0 for p in narrower)
+    loud = [msgspec.structs.replace(p, fitted_flagged=0.1) for p in measured.points]
+    restless = msgspec.structs.replace(measured, points=tuple(loud))
+    assert alarm_point(restless, 4).margin == max(MARGINS)
 
 
 def test_a_quiet_machine_has_no_sigma_and_no_bursts():

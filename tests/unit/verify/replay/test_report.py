@@ -29,8 +29,8 @@ NULL = Null(0.01, 0.001)
 
 
 def answer(number: int = 1, tokens: int = 10, **changes: Any) -> Checked:
-    counts = Counts(tokens, 0, 0)
-    fields = {"tokens": tokens, "counts": counts, "ended": True} | changes
+    fields = {"tokens": tokens, "counts": Counts(tokens, 0, 0), "ended": True} | changes
+    fields.setdefault("watched", fields["counts"])
     return Checked(response=number, digest="00", **fields)
 
 

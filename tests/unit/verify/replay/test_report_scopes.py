@@ -42,7 +42,13 @@ def served(principal: str, tokens: int = 10, began: int = 0, ended: int = 1_000)
 def verified(tally: Tally, principal: str, bits: float = 0.0, tokens: int = 10) -> None:
     counts = Counts(tokens, 0, 0)
     one = Checked(
-        response=0, digest="00", tokens=tokens, counts=counts, ended=True, value_bits=bits
+        response=0,
+        digest="00",
+        tokens=tokens,
+        counts=counts,
+        watched=counts,
+        ended=True,
+        value_bits=bits,
     )
     tally.fold(one, Meta("replica", principal, 64, 1))
 
