@@ -1,8 +1,9 @@
 """Seals a model's folder: every shard under a random key of its own, then one signature.
 
-A shard is finished once its wrapped key is on the disk, which is written after the ciphertext and
-its digests are; without it the data key is lost and the shard is made again, under another. The
-note is written last, so a folder that has one is whole. Nothing but ciphertext is ever written.
+A shard is finished once its mark is on the disk, a note that the owner's key signed; it is written
+after ciphertext, digests and wrapped key are. Without it the shard is made again, under another
+key. So what is signed in the end is what this key's owner encrypted, whoever wrote to the folder
+meanwhile. The seal is written last: a folder that has one is whole. Only ciphertext is written.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from tidegate.vault.errors import TamperedError, VaultError
 from tidegate.vault.kms_port import DATA_KEY_BYTES, Kms, WrappedKey
 from tidegate.vault.manifest import MAX_MANIFEST_BYTES, Manifest, Shard
 from tidegate.vault.open_shard import fill
-from tidegate.vault.seal_chunks import HEADER, Encryptor, sealed_size
-from tidegate.vault.seal_groups import GROUP, SEALED_GROUP, count, digests
+from tidegate.vault.seal_chunks import HEADER, Encryptor
+from tidegate.vault.seal_groups import GROUP, SEALED_GROUP, digests
+from tidegate.vault.seal_marks import Marks
 from tidegate.vault.seal_note import Seal, sign
 from tidegate.vault.seal_plan import SHARD_BYTES, plan
 
@@ -86,21 +88,25 @@ def seal(
         manifest, stamps = _begin(source, out, model, shard_bytes)
         if inspect is not None:
             inspect(manifest)
-        # 2. Every shard that has no key yet.
-        missing = [s for s in manifest.shards if not files.key_path(out, s.number).exists()]
-        run = _Run(source, out, manifest, kms, with_digests, progress)
-        run.seal(missing, threads or len(os.sched_getaffinity(0)))
+        # 2. Every shard that is not finished yet.
+        marks = Marks(out, manifest, msgspec.json.encode(stamps), signer)
+        kept = {s.number: root for s in manifest.shards if (root := marks.root_of(s)) is not None}
+        run = _Run(source, manifest, kms, marks, with_digests, progress)
+        missing = [shard for shard in manifest.shards if shard.number not in kept]
+        made = run.seal(missing, threads or len(os.sched_getaffinity(0)))
         # 3. Nobody wrote to the source meanwhile.
         if _stamps(source, manifest) != stamps:
             raise VaultError(f"{source} was written to while it was sealed; seal it anew")
         # 4. The digests of all shards, and the signature over everything: now it is whole.
-        roots = [_root(out, shard) for shard in manifest.shards]
+        found = {**kept, **made}
+        roots = [found[shard.number] for shard in manifest.shards]
         replace_whole(out / files.ROOTS, b"".join(roots))
         stated = Seal(model, manifest.digest, len(roots), files.root_of(roots))
         replace_whole(out / files.NOTE, sign(stated, signer).encode())
+        marks.clear()
         (out / PROGRESS).unlink(missing_ok=True)
         sync_folder(out)
-    return Sealing(manifest, len(manifest.shards) - len(missing))
+    return Sealing(manifest, len(kept))
 
 
 class _Run:
@@ -109,16 +115,17 @@ class _Run:
     def __init__(
         self,
         source: Path,
-        out: Path,
         manifest: Manifest,
         kms: Kms,
+        marks: Marks,
         with_digests: bool,
         progress: Progress,
     ) -> None:
         self._source = source
-        self._out = out
+        self._out = marks.folder
         self._manifest = manifest
         self._kms = kms
+        self._marks = marks
         self._with_digests = with_digests
         self._progress = progress
         self._counting, self._wrapping = threading.Lock(), threading.Lock()
@@ -126,21 +133,20 @@ class _Run:
         self._done = 0
         self._stopped = False
 
-    def seal(self, missing: list[Shard], threads: int) -> None:
-        """Seal the shards, largest first, so that no thread is left with one at the end."""
+    def seal(self, missing: list[Shard], threads: int) -> dict[int, bytes]:
+        """Seal the shards, largest first, so that no thread is left with one; their roots."""
         self._tell(self._total - sum(shard.size for shard in missing))
         order = sorted(missing, key=lambda shard: shard.size, reverse=True)
         with ThreadPoolExecutor(max(1, threads), "seal") as pool:
             waiting = [pool.submit(self._shard, shard) for shard in order]
             try:
                 ended = wait(waiting, return_when=FIRST_EXCEPTION)
-                for one in ended.done:
-                    one.result()
+                return dict(one.result() for one in ended.done)
             finally:
                 self._stopped = True
                 pool.shutdown(cancel_futures=True)
 
-    def _shard(self, shard: Shard) -> None:
+    def _shard(self, shard: Shard) -> tuple[int, bytes]:
         key = secrets.token_bytes(DATA_KEY_BYTES)
         wrapped = self._wrap(key, shard)
         final = files.shard_path(self._out, shard.number)
@@ -155,6 +161,9 @@ class _Run:
         part.replace(final)
         replace_whole(files.hashes_path(self._out, shard.number), b"".join(found))
         files.write_key(self._out, shard.number, wrapped)
+        root = files.root_of(found)
+        self._marks.set(shard, root)
+        return shard.number, root
 
     def _wrap(self, key: bytes, shard: Shard) -> WrappedKey:
         # One at a time: what stands behind a port need not serve several threads.
@@ -236,16 +245,6 @@ def _read_stamps(path: Path) -> Mapping[str, _Stamp]:
         return msgspec.json.decode(raw, type=dict[str, _Stamp])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise TamperedError(f"{path} is damaged; seal into an empty folder") from error
-
-
-def _root(out: Path, shard: Shard) -> bytes:
-    """The root of a shard's digests, its files being as long as they have to be."""
-    path = files.shard_path(out, shard.number)
-    raw = files.read_bytes(files.hashes_path(out, shard.number), 32 * count(shard.size))
-    whole = len(raw) in {32, 32 * count(shard.size)}
-    if not whole or path.stat().st_size != sealed_size(shard.size):
-        raise TamperedError(f"{path} was changed since it was sealed", file=str(path))
-    return files.root_of(files.split_digests(raw))
 
 
 def _write(handle: int, data: memoryview) -> None:

@@ -47,7 +47,7 @@ def hashes_path(folder: Path, number: int) -> Path:
 
 
 def key_path(folder: Path, number: int) -> Path:
-    """The wrapped data key; a shard that has one is finished."""
+    """The wrapped data key."""
     return folder / f"{number:05d}.key"
 
 

@@ -15,12 +15,16 @@ from pathlib import Path
 import pytest
 from sealed_world import MODEL, OWNER, SHARD_BYTES, numbers, write_model
 
+from tidegate.vault import seal_files as files
 from tidegate.vault.errors import VaultError
 from tidegate.vault.kms_local import LocalKms
+from tidegate.vault.manifest import Manifest
 from tidegate.vault.open_memory import in_memory
 from tidegate.vault.open_sealed import open_sealed
 from tidegate.vault.rewrap import rewrap
 from tidegate.vault.seal import seal
+from tidegate.vault.seal_chunks import Encryptor
+from tidegate.vault.seal_groups import digests
 
 CALLS = ("write", "fsync", "replace", "rename", "unlink")
 SMALL = {"one": numbers("one", 300_000), "two": numbers("two", 200_000)}
@@ -139,11 +143,11 @@ def test_what_was_finished_before_the_kill_is_not_sealed_again(begun: Path, tmp_
     total = writes(begun, tmp_path / "counted")
     (tmp_path / "model").symlink_to(begun / "model")
     shutil.copy(begun / "kms", tmp_path / "kms")
-    with pytest.raises(Killed), breaking(Breaker(total - 8)):
+    with pytest.raises(Killed), breaking(Breaker(total - 16)):
         run(tmp_path)
-    done = {p.name[:5]: p.read_bytes() for p in (tmp_path / "sealed").glob("*.key")}
+    done = [p.name[:5] for p in (tmp_path / "sealed").glob("*.done")]
     shards = {n: (tmp_path / "sealed" / f"{n}.shard").read_bytes() for n in done}
-    assert done
+    assert len(done) > 2
     run(tmp_path)
     for number, raw in shards.items():
         assert (tmp_path / "sealed" / f"{number}.shard").read_bytes() == raw
@@ -178,6 +182,31 @@ def test_a_source_that_changed_since_the_kill_is_not_mixed_in(begun: Path, tmp_p
     path.write_bytes(raw)
     with pytest.raises(VaultError, match="begun with"):
         run(place)
+
+
+def test_whoever_writes_to_a_half_made_folder_gets_nothing_of_his_signed(
+    begun: Path, tmp_path: Path
+):
+    """Not even with leave to wrap keys: the shard is sealed again, from the model."""
+    total = writes(begun, tmp_path / "counted")
+    (tmp_path / "model").symlink_to(begun / "model")
+    shutil.copy(begun / "kms", tmp_path / "kms")
+    with pytest.raises(Killed), breaking(Breaker(total - 14)):
+        run(tmp_path)
+    folder = tmp_path / "sealed"
+    manifest = Manifest.parse((folder / files.MANIFEST).read_bytes())
+    number = min(int(path.name[:5]) for path in folder.glob("*.done"))
+    key, size = bytes(32), manifest.shards[number].size
+    forger = Encryptor(key, manifest.shard_context(number))
+    forged = forger.update(bytes(size)) + forger.finalize()
+    files.shard_path(folder, number).write_bytes(forged)
+    found = [files.sha256(forged[:56]), *digests(memoryview(forged)[56:])]
+    files.hashes_path(folder, number).write_bytes(b"".join(found))
+    wrapped = LocalKms(tmp_path / "kms").wrap(key, manifest.key_context(number))
+    files.write_key(folder, number, wrapped)
+    run(tmp_path)
+    check(tmp_path)
+    assert not [*folder.glob("*.done")]
 
 
 @pytest.mark.parametrize("persisted", [False, True], ids=["not persisted", "persisted"])
