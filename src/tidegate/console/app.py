@@ -168,6 +168,8 @@ class Console:
         if person is None:
             await self._parts.actions.did("", "login_failed", given.name)
             return refused(403, "wrong name or password")
+        self._logins.give_back(address)
+        self._named_logins.give_back(given.name)
         self._sessions.end(self._door.token(request))
         token, session = self._sessions.begin(person)
         await self._parts.actions.did(person.name, "login")

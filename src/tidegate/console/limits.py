@@ -20,9 +20,9 @@ class Rate:
 
 
 LOGIN: Final = Rate(burst=5, a_second=5 / 300)
-"""Tries to log in from one address: five, then one a minute."""
+"""Failed tries to log in from one address: five, then one a minute."""
 LOGIN_NAME: Final = Rate(burst=50, a_second=50 / 3600)
-"""Tries at one person's password from everywhere: more, so that a stranger can hardly lock out an
+"""Failed tries at one person's password from everywhere: more, so that a stranger can hardly lock out an
 approver, and few enough for a password of twelve characters."""
 REQUESTS: Final = Rate(burst=60, a_second=20)
 """Requests of one session; a page asks for less than two a second."""
@@ -49,3 +49,9 @@ class Limiter:
             self._buckets.popitem(last=False)
             self._forgot = True
         return wait
+
+    def give_back(self, name: str) -> None:
+        """What was taken does not count after all."""
+        if name in self._buckets:
+            left, then = self._buckets[name]
+            self._buckets[name] = (min(float(self._rate.burst), left + 1), then)

@@ -109,6 +109,12 @@ async def test_passwords_are_guessed_five_times_then_seldom(world: World) -> Non
     assert "somebody: login limited vik" in actions(world)
 
 
+async def test_logging_in_rightly_uses_up_nothing(world: World) -> None:
+    async with world.browser() as browser:
+        for _ in range(12):
+            assert (await browser.log_in("vik")).status_code == 200
+
+
 async def test_names_typed_by_strangers_are_not_written_down_as_they_are(world: World) -> None:
     async with world.browser() as browser:
         await browser.log_in("my password, by mistake", "x")
