@@ -125,7 +125,6 @@ class _Bench:
             model="bench",
             kms=self.kms,
             signer=self.signer,
-            shard_bytes=1 << 26,
             with_digests=with_digests,
         )
 

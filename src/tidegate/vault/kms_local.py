@@ -128,7 +128,10 @@ def _cipher(held: _Held, version: int) -> AESGCM:
             f"version {version} of the wrapping key was revoked: what it wrapped stays closed",
             version=version,
         )
-    return AESGCM(base64.b64decode(held.keys[version], validate=True))
+    try:
+        return AESGCM(base64.b64decode(held.keys[version], validate=True))
+    except ValueError as error:
+        raise KmsError(f"version {version} of the wrapping key is damaged") from error
 
 
 def _fresh() -> str:

@@ -172,3 +172,32 @@ def test_a_modules_key_cannot_be_read_out_of_it():
         (key,) = kms._versions(session).values()
         with pytest.raises(pkcs11.exceptions.AttributeSensitive):
             _ = key[pkcs11.Attribute.VALUE]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "",
+        lambda text: text[:-9],
+        lambda text: text.replace("tidegate-local-kms/1", "another"),
+        lambda text: text.replace('"newest":1', '"newest":2'),
+        lambda text: text.replace('{"1":"', '{"1":"!'),
+        lambda text: text.replace('{"1":"', '{"1":"AAAA'),
+    ],
+)
+def test_a_damaged_key_file_is_an_error_that_quotes_nothing_of_it(tmp_path: Path, change):
+    kms = LocalKms.create(tmp_path / "keys")
+    text = (tmp_path / "keys").read_text()
+    secret = text.partition('{"1":"')[2].partition('"')[0]
+    (tmp_path / "keys").write_text(change(text))
+    with pytest.raises(KmsError) as caught:
+        kms.wrap(KEY, CONTEXT)
+    assert secret not in str(caught.value)
+
+
+def test_wrapping_keys_are_never_replaced_by_new_ones(tmp_path: Path):
+    kms = LocalKms.create(tmp_path / "keys")
+    wrapped = kms.wrap(KEY, CONTEXT)
+    with pytest.raises(KmsError, match="exists already"):
+        LocalKms.create(tmp_path / "keys")
+    assert LocalKms(tmp_path / "keys").unwrap(wrapped, CONTEXT) == KEY
