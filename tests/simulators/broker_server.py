@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import uvicorn
 from grant_world import APPROVERS, World
@@ -28,19 +29,24 @@ class Served:
             known = known.with_token(name, token)
         self.api = Api(world.broker, known, world.clock)
         self.port = 0
+        self.scheme = "http"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def client(self, name: str) -> BrokerClient:
         return BrokerClient(self.url, self.tokens[name])
 
 
 @contextmanager
-def serving(world: World) -> Iterator[Served]:
+def serving(world: World, pem: Path | None = None) -> Iterator[Served]:
+    """Over TLS where `pem` holds a certificate and its key."""
     served = Served(world)
-    config = uvicorn.Config(served.api.app, host="127.0.0.1", port=0, log_level="error")
+    served.scheme = "https" if pem else "http"
+    config = uvicorn.Config(
+        served.api.app, host="127.0.0.1", port=0, log_level="error", ssl_certfile=pem
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

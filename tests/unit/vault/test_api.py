@@ -5,9 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from broker_server import Served, serving
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from grant_world import MODEL, ORIGIN, RP, World
 
 from tidegate.errors import ConfigError
@@ -135,3 +141,41 @@ def test_a_clock_that_was_set_is_said_to_be_the_brokers_trouble(served: Served) 
 def test_a_token_is_not_sent_in_the_clear(url: str) -> None:
     with pytest.raises(ConfigError):
         BrokerClient(url, "t")
+
+
+def certificate(path: Path) -> None:
+    """A certificate of this machine's own, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "vault")])
+    today = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(today - timedelta(days=1))
+        .not_valid_after(today + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+
+
+def test_a_client_speaks_tls_to_a_broker_that_it_can_authenticate_and_to_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate(tmp_path / "broker.pem")
+    with serving(World(), tmp_path / "broker.pem") as served:
+        with pytest.raises(VaultError, match="certificate"):
+            served.client("alice").grants()
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "broker.pem"))
+        assert served.client("alice").grants() == ()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -189,6 +191,34 @@ def test_a_lease_hands_keys_to_its_own_user_and_is_gone_with_it(tmp_path: Path) 
     assert not path.exists()
     with pytest.raises(VaultError, match="No lease is held"):
         calls.key(2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_of_the_host_gets_no_answer_from_a_lease() -> None:
+    world = World()
+    request = world.approved()
+    lease = Lease(OwnCalls(world.broker, "alice"), request, world.machine.bind, world.clock)
+    lease.acquire()
+    program = """
+import socket, sys
+there = socket.socket(socket.AF_UNIX)
+there.connect(sys.argv[1])
+try:
+    there.sendall(b'{"do":"key","shard":0}\\n')
+    print(there.recv(99) or "no answer")
+except ConnectionError:
+    print("no answer")
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "lease.sock"
+        with LeaseServer(lease, path):
+            # Even where permissions were loosened.
+            Path(folder).chmod(0o755)
+            path.chmod(0o666)
+            command = ["/usr/bin/env", "python3", "-c", program, str(path)]
+            for user, answer in ((0, b"key"), (65534, b"no answer")):
+                said = subprocess.run(command, user=user, capture_output=True).stdout
+                assert answer in said
 
 
 # PostgreSQL
