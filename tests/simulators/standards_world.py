@@ -112,7 +112,7 @@ ATTESTED: dict[str, Any] = {
     "bound": "",
     "checks": [{"number": 1, "name": "n", "outcome": "pass", "detail": ""}],
 }
-CHECKED = b'{"outcome":"pass","claim":"4 entries make the signed tree","limits":[]}'
+CHECKED = b'{"outcome":"pass","claim":"4 entries make the signed tree","limits":[],"witnesses":2}'
 
 
 def files() -> dict[str, bytes]:

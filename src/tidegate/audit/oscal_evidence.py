@@ -119,6 +119,7 @@ class LogChecked(msgspec.Struct, frozen=True):
     outcome: Word
     claim: str = ""
     reason: str = ""
+    witnesses: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +222,12 @@ def _logged(name: str, lines: Sequence[bytes]) -> Logged:
         raise EvidenceError(f"{name} begins with entry {decoded[0].index}, not 0", file=name)
     places = [Place(0, number) for number in range(1, len(lines) + 1)]
     journal = read_journal(zip(places, lines, strict=True))
-    grants = [msgspec.convert(one.body, _Body) for one in decoded if one.kind in _GRANTS]
+    # Anybody may log a body of his own under these kinds; only the broker's can be counted.
+    grants = [
+        msgspec.convert(one.body, _Body)
+        for one in decoded
+        if one.kind in _GRANTS and "does" in one.body
+    ]
     approvals = [one.does for one in grants if one.does.kind == "approve"]
     releases = [one.does for one in grants if one.does.kind == "release"]
     made = Logged(

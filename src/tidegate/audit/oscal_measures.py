@@ -40,6 +40,9 @@ MIN_TEAMS: Final = 2
 """Dual authorization: two people, and here of two teams."""
 
 
+_HOLDS: Final[dict[bool | None, Word]] = {True: "pass", False: "fail", None: "cannot_verify"}
+
+
 def worst(outcomes: Sequence[Word]) -> Word:
     """Any failure fails; else anything unknown stays unknown; of nothing nobody can tell."""
     if "fail" in outcomes:
@@ -66,7 +69,8 @@ def bench(name: str, *keys: str) -> Measure:
                 outcomes.append("cannot_verify")
                 values.append(f"{key}: not measured")
             for figure in figures:
-                outcomes.append("fail" if figure.holds is False else "pass")
+                # A figure without a target was only reported: nothing says whether it will do.
+                outcomes.append(_HOLDS[figure.holds])
                 against = f", target {figure.target}" if figure.target else ""
                 values.append(f"{key} = {figure.value:g} {figure.unit} (n = {figure.n}{against})")
         return Measured(worst(outcomes), "; ".join(values), tuple(one for one, _ in found))
@@ -163,8 +167,12 @@ def log_whole(evidence: Sequence[Evidence]) -> Measured:
     if not found:
         return _missing(Kind.LOG_CHECK)
     values = [facts.claim or f"{facts.outcome}: {facts.reason}" for _, facts in found]
-    outcome = worst([facts.outcome for _, facts in found])
-    return Measured(outcome, "; ".join(values), tuple(one for one, _ in found))
+    outcomes = [facts.outcome for _, facts in found]
+    if any(facts.outcome == "pass" and not facts.witnesses for _, facts in found):
+        # Whole by its owner's word alone: whoever has its key can make it anew.
+        outcomes.append("cannot_verify")
+        values.append("no witness cosigned")
+    return Measured(worst(outcomes), "; ".join(values), tuple(one for one, _ in found))
 
 
 def approvals_signed(evidence: Sequence[Evidence]) -> Measured:

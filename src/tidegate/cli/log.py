@@ -273,7 +273,7 @@ def _conclude(outcome: Outcome, as_json: bool) -> None:
         _print_json({"outcome": words[type(outcome)], **msgspec.to_builtins(outcome)})
     else:
         match outcome:
-            case Pass(claim, limits):
+            case Pass(claim, limits, _):
                 typer.echo(f"pass: {claim}")
                 for limit in limits:
                     typer.echo(f"NOT covered: {limit}")

@@ -57,6 +57,7 @@ def check_log(log: Log, policy: Policy, trusted: Sequence[str] = ()) -> Outcome:
             "whether what entries say is true",
             f"{log.size - point.size} entries that no checkpoint holds yet",
         ),
+        len(opened.cosignatures),
     )
 
 

@@ -23,10 +23,14 @@ class Problem(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Nothing wrong was found. `claim`: what that shows; `limits`: what it does not."""
+    """Nothing wrong was found. `claim`: what that shows; `limits`: what it does not.
+
+    `witnesses`: how many cosigned; 0 where the policy asks for none: then it is the log's word.
+    """
 
     claim: str
     limits: tuple[str, ...] = ()
+    witnesses: int = 0
 
 
 @dataclass(frozen=True, slots=True)

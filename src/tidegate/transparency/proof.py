@@ -90,4 +90,5 @@ def check(proof: Proof, raw: bytes, policy: Policy) -> Outcome:
     return Pass(
         f"Entry {proof.index} is in {where}; cosigned by {by}",
         ("whether what the entry says is true", "entries that were never appended"),
+        len(opened.cosignatures),
     )

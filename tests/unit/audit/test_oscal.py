@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from standards_world import (
     AUDITED,
+    GATE,
     VERIFIED,
     bench,
     files,
@@ -20,7 +21,7 @@ from standards_world import (
 
 from tidegate.audit.oscal import Assessment, assess, to_json
 from tidegate.audit.oscal_controls import CONTROLS, UNSHOWN
-from tidegate.audit.oscal_evidence import EvidenceError, read
+from tidegate.audit.oscal_evidence import EvidenceError, Logged, read
 from tidegate.cli.report import page
 from tidegate.units import Timestamp
 
@@ -112,12 +113,14 @@ def test_what_a_file_shows_to_be_wrong_fails_its_controls(
     [
         ("verify.json", msgspec.json.encode({**VERIFIED, "leak": None}), "sc-31"),
         ("gate.json", bench("gate", thief_over_cap=True), "sc-7.10"),
+        ("gate.json", GATE.replace(b'"holds":true', b'"holds":null'), "sc-7.10"),
         (
             "audit.json",
             msgspec.json.encode({**AUDITED, "findings": [{"kind": "log-gap", "level": "warning"}]}),
             "ac-4",
         ),
         ("log-check.json", b'{"outcome":"cannot_verify","reason":"too few"}', "au-10"),
+        ("log-check.json", b'{"outcome":"pass","claim":"all","limits":[],"witnesses":0}', "au-10"),
         ("log.jsonl", log_lines(grant_entries()[:3]), "ac-3.2"),
     ],
 )
@@ -140,6 +143,15 @@ def test_what_a_file_leaves_open_is_no_pass(file: str, raw: bytes, control: str)
 def test_a_file_that_says_nothing_certain_is_refused(name: str, raw: bytes) -> None:
     with pytest.raises(EvidenceError, match=name):
         read(name, raw)
+
+
+def test_a_release_that_is_not_the_brokers_fails_and_another_grant_does_not() -> None:
+    stray = b'{"body":{"note":"by hand"},"id":"","kind":"%s","time":1,"v":1,"index":4}\n'
+    sound = log_lines()
+    assert outcomes({**files(), "log.jsonl": sound + stray % b"release"})["ac-3.2"] == "fail"
+    facts = read("log.jsonl", sound + stray % b"verdict").facts
+    assert isinstance(facts, Logged)
+    assert (facts.entries, facts.approvals_signed) == (5, 2)
 
 
 def test_every_finding_names_claim_value_assumptions_and_the_hashes_of_its_files() -> None:

@@ -77,6 +77,7 @@ def test_a_whole_log_passes_with_what_it_does_not_show(world: LogWorld) -> None:
     outcome = check_log(world.log, world.policy, [before])
     assert isinstance(outcome, Pass)
     assert "15 entries" in outcome.claim
+    assert outcome.witnesses == 2
     assert any("2 entries" in limit for limit in outcome.limits)
 
 
@@ -101,7 +102,9 @@ def test_a_log_rewritten_with_its_own_key_is_found_by_what_is_kept_elsewhere(
     fork = world.fork(at=4)
     world.grow(9, fork)
     fork.sign(SIGNER)
-    assert isinstance(check_log(fork, alone), Pass)
+    unwitnessed = check_log(fork, alone)
+    assert isinstance(unwitnessed, Pass)
+    assert unwitnessed.witnesses == 0
     found = check_log(fork, alone, [elsewhere])
     assert isinstance(found, Fail)
     assert found.problem is Problem.SPLIT_VIEW
