@@ -13,6 +13,7 @@ from tidegate import __version__
 from tidegate.cli import (
     audit,
     bench,
+    bench_console,
     bench_exact,
     bench_gate,
     bench_plan,
@@ -71,6 +72,7 @@ log.app.command()(log_follow.serve)
 app.add_typer(log.app, name="log")
 app.add_typer(witness.app, name="witness")
 app.add_typer(review.app, name="review")
+bench.app.command()(bench_console.console)
 bench.app.command()(bench_exact.exact)
 bench.app.command()(bench_gate.gate)
 bench.app.command()(bench_plan.plan)
