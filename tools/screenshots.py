@@ -1,4 +1,4 @@
-"""Pictures of the console for the documentation: `tidegate up` runs, a thief is caught, Chromium looks.
+"""Pictures of the console for the documentation, taken while `tidegate up` catches its thief.
 
 Run from the project's root: `python tools/screenshots.py`. Takes some two minutes.
 """
