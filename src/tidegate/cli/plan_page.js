@@ -21,7 +21,8 @@
     const size = Math.abs(x);
     return size !== 0 && (size >= 1e6 || size < 1e-3) ? x.toExponential(2) : String(Number(x.toPrecision(3)));
   };
-  const shown = (x, unit) => unit === "share" ? plain(100 * x) + " %" : plain(x) + " " + unit;
+  const shown = (x, unit) =>
+    unit === "share" ? plain(100 * x) + " %" : unit === "days" ? days(x) : plain(x) + " " + unit;
 
   // 1. The page's closed forms must be the planner's: said loudly where they are not.
   const off = data.answers.some((answer, i) => {
@@ -109,7 +110,7 @@
       margin: { l: narrow() ? 40 : 60, r: 10, t: 40, b: 50 + below }, height: 330 + below, showlegend: told > 1,
       legend: { orientation: narrow() ? "v" : "h", yref: "container", y: 0, yanchor: "bottom", x: 0 }, barmode: "group", hovermode: "closest",
     };
-    Plotly.react(id, traces, layout, { displaylogo: false, responsive: true, displayModeBar: narrow() ? false : "hover" });
+    Plotly.react(id, traces, layout, { displaylogo: false, responsive: true, displayModeBar: false });
   }
 
   const many = data.answers.length > 1;
@@ -190,6 +191,11 @@
     }], "Days by strategy; his best in red", { title: "days", type: "log", exponentformat: "e" }, { title: "" });
   }
 
+  function cost(v) {
+    const verify = v["verification.audit_rate"] * v["cost.verify_over_generate"];
+    return verify + v["cost.link_slowdown"] / (1 - v["cost.link_slowdown"]);
+  }
+
   function update() {
     const told = tidegate.answer(current[chosen], data.duties);
     const base = tidegate.answer(original[chosen], data.duties);
@@ -199,6 +205,7 @@
     $("mine-copies").textContent = plain(told.copies);
     $("mine-binds").textContent = told.binds;
     $("mine-strategy").textContent = told.strategy;
+    $("mine-cost").textContent = shown(cost(current[chosen]), "share");
     $("mine-life").textContent = told.days <= life ? "within the model's life" : "not within the model's life";
     $("mine-life").className = told.days <= life ? "bad" : "good";
     window.cancelAnimationFrame(update.frame);

@@ -53,7 +53,11 @@ _SAYS_NOTHING: Final = "assumed: the scenario does not say"
 
 FIELDS: Final[Mapping[str, Field]] = {
     "model.parameters": Field(
-        units.PARAMETERS, "size of the model whose weights are kept", above=True, threat=-1
+        units.PARAMETERS,
+        "size of the model whose weights are kept",
+        above=True,
+        most=1e18,
+        threat=-1,
     ),
     "model.bytes_per_parameter": Field(
         units.BYTES_A_PARAMETER, "as the weights are served", above=True, most=8, threat=-1
@@ -65,6 +69,7 @@ FIELDS: Final[Mapping[str, Field]] = {
         units.DAYS,
         "how often the weights become others, so that older loot is worthless",
         above=True,
+        most=1e6,
         optional=True,
         threat=1,
     ),
@@ -80,6 +85,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "attacker.return": Field(
         units.DAYS,
         "from being caught until he is back, his loot kept",
+        most=1e6,
         default=Default(30, 7, 365, "assumed: as long as an intrusion takes; nobody measured it"),
         threat=-1,
     ),
@@ -87,6 +93,7 @@ FIELDS: Final[Mapping[str, Field]] = {
         units.TOKENS_A_DAY,
         "processed today, prompts included",
         above=True,
+        most=1e20,
     ),
     "traffic.growth": Field(
         units.GROWTH,
@@ -144,7 +151,12 @@ FIELDS: Final[Mapping[str, Field]] = {
         units.BITS_A_TOKEN, "that cross the link for an honest answer", above=True, most=64
     ),
     "link.cap": Field(
-        units.BITS_A_DAY, "the most that may leave, a number", above=True, optional=True, threat=1
+        units.BITS_A_DAY,
+        "the most that may leave, a number",
+        above=True,
+        most=1e24,
+        optional=True,
+        threat=1,
     ),
     "link.headroom": Field(
         units.SHARE,
@@ -199,6 +211,7 @@ FIELDS: Final[Mapping[str, Field]] = {
         units.DAYS,
         "until somebody acts when all answers fail",
         above=True,
+        most=1e6,
         default=Default(1 / 24, 1 / 288, 1, "assumed: an hour; a service that is down is seen"),
         threat=1,
     ),
@@ -215,7 +228,7 @@ FIELDS: Final[Mapping[str, Field]] = {
         default=Default(0.05, 0.0, 0.2, "measured: tidegate bench serve --only speed"),
     ),
     "cost.price": Field(
-        units.PRICE, "of serving, to put the defence in money", above=True, optional=True
+        units.PRICE, "of serving, to put the defence in money", above=True, most=1e9, optional=True
     ),
 }
 
