@@ -86,7 +86,7 @@ class Maker:
             "gpus": 2,
             "switches": 2,
             "cpu": {"mrtd": [MEASURED.hex()]},
-            "devices": {"rim_roots": [RIMS.pin.hex()]},
+            "devices": {"rim_roots": [RIMS.pin.hex()], "revocation": False},
             "device_roots": [DEVICES.pin.hex()],
         }
         others = [*(values if rims is None else rims), Collateral().written()]
@@ -101,6 +101,7 @@ class Maker:
                 policy=wanted | (policy or {}),
                 roots=[ROOT.pin.hex()],
                 nonce=more.pop("nonce", NONCE.hex()),
+                revocation=True,
                 **more,
             )
         )

@@ -135,6 +135,12 @@ def _keys(made: Maker) -> None:
         [REVOKED, *(f"{what} reference values' key chain is not revoked" for what in _BOTH)],
         revocation=True,
     )
+    made.device(
+        "asked after revocation, without lists, where the policy does not ask",
+        "pass",
+        revocation=True,
+        policy={"revocation": False},
+    )
     _chains_alone(made)
     made.device("signed by another key", "fail", [SIGNED], report=HOPPER.report(signer="forger"))
     made.device(

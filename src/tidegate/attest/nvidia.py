@@ -39,13 +39,15 @@ class NvidiaPolicy:
     """What a device has to say.
 
     `drivers`, `firmware`: the versions that are taken; empty takes every one that NVIDIA has signed
-    reference values for. `rim_roots`: who may certify those. `trailing`: whether bytes other than
-    zero, which nobody signed, may follow a report.
+    reference values for. `rim_roots`: who may certify those. `revocation`: whether to ask after it,
+    where the setting does: NVIDIA answers such questions one by one, and its lists are few.
+    `trailing`: whether bytes other than zero, which nobody signed, may follow a report.
     """
 
     drivers: frozenset[str] = frozenset()
     firmware: frozenset[str] = frozenset()
     rim_roots: frozenset[bytes] = NVIDIA_RIMS
+    revocation: bool = True
     trailing: bool = False
 
 
@@ -58,6 +60,7 @@ def appraise(
     Without them the signatures are checked and the measurements cannot be verified.
     """
     sheet = Sheet()
+    setting = replace(setting, revocation=setting.revocation and policy.revocation)
     report = evidence.report
     switch = evidence.family == "nvswitch"
     if evidence.family is None:

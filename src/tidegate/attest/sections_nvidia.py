@@ -19,6 +19,7 @@ class _Nvidia(Struct):
     drivers: tuple[str, ...] = ()
     firmware: tuple[str, ...] = ()
     rim_roots: list[Hex] | None = None
+    revocation: bool = True
     trailing: bool = False
 
 
@@ -66,6 +67,7 @@ def _nvidia(found: _Nvidia) -> NvidiaPolicy:
         drivers=frozenset(found.drivers),
         firmware=frozenset(found.firmware),
         rim_roots=_roots(found.rim_roots, NVIDIA_RIMS),
+        revocation=found.revocation,
         trailing=found.trailing,
     )
 

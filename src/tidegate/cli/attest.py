@@ -60,6 +60,14 @@ def attest(
     revocation: Annotated[
         bool, typer.Option(help="Ask after revocation; the lists are among the files.")
     ] = True,
+    bind: Annotated[
+        bool,
+        typer.Option(
+            "--bind",
+            help="On a host: print in hex what its CPU has to bind for the devices in the files "
+            "and the nonce, and stop.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Appraise hardware evidence: AMD SEV-SNP, Azure's VMs, TPM 2.0, Intel TDX and SGX, NVIDIA.
@@ -73,6 +81,9 @@ def attest(
     from tidegate.cli import attest_shown
     from tidegate.cli.attest_files import sort_files
 
+    if bind:
+        print(_bound([_read(path) for path in files], _challenge(nonce)).hex())
+        return
     found = sort_files([_read(path) for path in files], _kind(kind))
     sections = _policy(policy)
     unknown = sorted(set(sections) - {one.section for one in _kinds()})
@@ -96,10 +107,7 @@ def _setting(
     from tidegate.attest.appraisal import Setting
     from tidegate.attest.certificates import parse_certificates
 
-    try:
-        challenge = None if nonce is None else bytes.fromhex(nonce)
-    except ValueError as error:
-        raise ConfigError("--nonce is no hex.", setting="nonce") from error
+    challenge = _challenge(nonce)
     now = datetime.fromtimestamp(SystemClock().now(), UTC) if at is None else at
     pins = frozenset(one.key_hash for data in trusted for one in parse_certificates(data))
     return Setting(
@@ -109,6 +117,26 @@ def _setting(
         crls=found.crls,
         revocation=revocation,
     )
+
+
+def _challenge(nonce: str | None) -> bytes | None:
+    try:
+        return None if nonce is None else bytes.fromhex(nonce)
+    except ValueError as error:
+        raise ConfigError("--nonce is no hex.", setting="nonce") from error
+
+
+def _bound(files: list[bytes], nonce: bytes | None) -> bytes:
+    """What ties the devices of those files to the CPU of the host that they sit in."""
+    from tidegate.attest.host import NONCE, bound_value
+    from tidegate.attest.nvidia_evidence import parse_saved
+
+    if nonce is None or len(nonce) != NONCE:
+        raise ConfigError(f"--bind needs a --nonce of {NONCE} bytes.", setting="nonce")
+    devices = [one for data in files for one in parse_saved(data)]
+    if any(one.report.nonce != nonce for one in devices):
+        raise ConfigError("A device was asked with another nonce; ask it again.", setting="nonce")
+    return bound_value(nonce, devices)
 
 
 def _policy(path: Path | None) -> dict[str, object]:
