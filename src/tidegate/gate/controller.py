@@ -102,7 +102,9 @@ class Gate:
         self.policy = policy
         self._install(self._known(), replace(kernel, quotas=usage))
         if self._wire is not None:
-            wall.remove(managed)
+            # One that is gone has no wall, either.
+            with suppress(MeterError):
+                wall.remove(managed)
         if reshaped:
             host.shape(policy)
 

@@ -140,3 +140,16 @@ def test_a_wall_before_operators_that_is_taken_off_closes_the_gate(
     clock.advance(2)
     with pytest.raises(GateError, match=_MANAGED):
         managed.enter(GATE, gate.beat)
+
+
+def test_an_interface_that_is_no_longer_for_operators_loses_its_wall(
+    managed: World, tmp_path: Path
+) -> None:
+    plain = policy(tmp_path)
+    named = plain.interfaces.model_copy(update={"management": (_MANAGED,)})
+    gate = Gate(plain.model_copy(update={"interfaces": named}), Store(tmp_path), ManualClock())
+    managed.enter(GATE, lambda: gate.apply(begin=True))
+    shown = ["tc", "filter", "show", "dev", _MANAGED, "egress"]
+    assert "tidegate_wall" in managed.run(GATE, shown).stdout
+    managed.enter(GATE, lambda: gate.reload(plain))
+    assert managed.run(GATE, shown).stdout == ""
