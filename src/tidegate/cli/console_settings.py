@@ -128,17 +128,19 @@ def sources_of(settings: ConsoleSettings, clock: Clock) -> dict[str, Source]:
     if settings.outer is not None:
         outer = load(settings.outer)
         parameters = parts.strong_parameters(outer.models)
+        link = MetricsSource(
+            fetched(_metrics_url(outer), _secret(settings.metrics_key)),
+            model=outer.outer.model_name,
+            slots=outer.link.max_streams,
+        )
         sources["budget"] = LedgerSource(
             outer.outer.ledger,
             budgets_of(outer, parameters),
             clock,
             weight_bits=settings.weight_bits or _BITS_A_PARAMETER * parameters,
+            crossed=link.crossed,
         )
-        sources["link"] = MetricsSource(
-            fetched(_metrics_url(outer), _secret(settings.metrics_key)),
-            model=outer.outer.model_name,
-            slots=outer.link.max_streams,
-        )
+        sources["link"] = link
     if settings.verify is not None:
         sources["verification"] = VerifySource(settings.verify, clock)
     if settings.gate is not None:

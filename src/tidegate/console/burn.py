@@ -34,7 +34,10 @@ class Burn:
             return 0.0
         end, spent = self._samples[-1]
         start, before = next(s for s in self._samples if s[0] >= end - OF_LATE_S)
-        return (spent - before) / (end - start) if end - start >= _LEAST_S else 0.0
+        if end - start < _LEAST_S:
+            return 0.0
+        # A counter that began anew with its process has lost nothing but the time before.
+        return max(0.0, (spent - before) / (end - start))
 
 
 def seconds_for(bits: int | None, a_second: float) -> float | None:

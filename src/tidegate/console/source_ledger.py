@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tidegate.clock import Clock
@@ -23,13 +23,22 @@ MOST_ACCOUNTS = 200
 class LedgerSource:
     """Balances as the budgets given say, checked against the log's chain as it is read.
 
-    `weight_bits`: of the model that must not leave, as stored; None where nobody said.
+    `weight_bits`: of the model that must not leave, as stored; None where nobody said. `crossed`:
+    bits that crossed in all as the outer half counts them, where that is known: the ledger sees a
+    lease's worth at a time, which says little of a quiet link's speed.
     """
 
     def __init__(
-        self, path: Path, budgets: Budgets, clock: Clock, *, weight_bits: int | None
+        self,
+        path: Path,
+        budgets: Budgets,
+        clock: Clock,
+        *,
+        weight_bits: int | None,
+        crossed: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._path, self._clock, self._weights = path, clock, weight_bits
+        self._crossed = crossed
         self._store: Store | None = None
         self._state = State(budgets)
         self._seen_at = clock.monotonic()
@@ -55,9 +64,10 @@ class LedgerSource:
     def _budget(self) -> Budget:
         monotonic = self._clock.monotonic()
         now = self._state.time + int(1000 * (monotonic - self._seen_at))
-        accounts = tuple(self._accounts(now, monotonic))
+        crossed = self._crossed()
+        accounts = tuple(self._accounts(now, monotonic, crossed))
         total = accounts[0]
-        self._history.add(self._clock.now(), total.spent)
+        self._history.add(self._clock.now(), total.spent if crossed is None else crossed)
         caps = self._state.budgets.total
         return Budget(
             accounts=accounts,
@@ -72,7 +82,7 @@ class LedgerSource:
             ),
         )
 
-    def _accounts(self, now: int, monotonic: float) -> Iterator[Account]:
+    def _accounts(self, now: int, monotonic: float, crossed: int | None) -> Iterator[Account]:
         """The total first, then edges, then the principals that spent most."""
         known = self._state.accounts
         order = sorted(known, key=lambda scope: (scope.startswith("principal:"), scope))
@@ -84,7 +94,8 @@ class LedgerSource:
         for scope in [TOTAL, *edges, *spent][:MOST_ACCOUNTS]:
             balance = self._state.account(scope).balance(now)
             burn = self._burns.setdefault(scope, Burn())
-            burn.add(monotonic, balance.spent)
+            counted = balance.spent if crossed is None or scope != TOTAL else crossed
+            burn.add(monotonic, counted)
             speed = burn.a_second()
             yield Account(
                 scope=scope,

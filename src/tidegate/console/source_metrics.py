@@ -42,13 +42,20 @@ class MetricsSource:
 
     def __init__(self, ask: Callable[[], str], *, model: str, slots: int | None) -> None:
         self._ask, self._model, self._slots = ask, model, slots
+        self._crossed: int | None = None
+
+    def crossed(self) -> int | None:
+        """Bits that crossed in all, as read last; None where that failed."""
+        return self._crossed
 
     def read(self) -> Link:
         """Raises SourceError: the outer half does not answer, or not with metrics."""
+        self._crossed = None
         samples = _samples(self._ask())
         tokens = _by(samples, "tidegate_tokens_total", "principal", kind="completion")
         bits = _by(samples, "tidegate_upload_bits_total", "principal")
         said, crossed = int(sum(tokens.values())), int(sum(bits.values()))
+        self._crossed = crossed
         return Link(
             model=self._model,
             edges_up={labels["edge"]: value == 1 for labels, value in samples["tidegate_link_up"]},

@@ -248,3 +248,17 @@ async def test_a_quiet_stream_beats() -> None:
     hub = Hub()
     watching = hub.watch(0.01)
     assert await asyncio.wait_for(anext(watching), 5) == b":\n\n"
+
+
+def test_the_speed_is_what_crosses_where_that_is_known(tmp_path: Path) -> None:
+    path, clock, crossed = tmp_path / "ledger.sqlite", ManualClock(), [1000]
+    Ledger(SqliteStore(path), BUDGETS, clock)
+    source = LedgerSource(path, BUDGETS, clock, weight_bits=None, crossed=lambda: crossed[0])
+    source.read()
+    clock.advance(10)
+    crossed[0] = 3000
+    total = source.read().accounts[0]
+    assert (total.spent, total.a_second) == (0, pytest.approx(200))
+    clock.advance(10)
+    crossed[0] = 5  # the outer half began anew
+    assert source.read().accounts[0].a_second == 0

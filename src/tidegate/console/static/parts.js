@@ -21,13 +21,13 @@ function budget(part) {
     allowed ? make("meter", { min: 0, max: allowed, value: total.left, "aria-label": "share of the budget that is left" }) : null,
     facts([
       ["spent", `${bits(total.spent)} (${whole(total.spent)} bits)`],
-      ["reserved", bits(total.reserved)],
+      ["held by leases", bits(total.reserved)],
       ["now", `${bits(total.a_second)}/s`],
       ["used up in", lasts(total.empty_in_s) || "never, at this speed"],
       ["weights out, at this speed", part.weight_bits ? lasts(part.exfiltrate_s) || "never" : null],
       ["weights out, at the caps", part.weight_bits ? lasts(part.exfiltrate_cap_s) || "never: the caps forbid it" : null],
     ]),
-    curve(part.history, `Bits that left in all, up to ${whole(total.spent)}`),
+    curve(part.history, `Bits that crossed, up to ${whole(part.history.length ? part.history[part.history.length - 1][1] : 0)}`),
     table("Accounts", ["account", "left the inner half", "may still", "now", "lasts"], rows),
   ];
 }
