@@ -22,8 +22,8 @@ class Rate:
 LOGIN: Final = Rate(burst=5, a_second=5 / 300)
 """Failed tries to log in from one address: five, then one a minute."""
 LOGIN_NAME: Final = Rate(burst=50, a_second=50 / 3600)
-"""Failed tries at one person's password from everywhere: more, so that a stranger can hardly lock out an
-approver, and few enough for a password of twelve characters."""
+"""Failed tries at one person's password from everywhere: more, so that a stranger can hardly lock
+out an approver, and few enough for a password of twelve characters."""
 REQUESTS: Final = Rate(burst=60, a_second=20)
 """Requests of one session; a page asks for less than two a second."""
 
