@@ -22,7 +22,7 @@ from tidegate.vault.kms_pkcs11 import Pkcs11Kms
 
 PIN = "1234"
 SOFTHSM = next(Path("/usr/lib").glob("**/libsofthsm2.so"), None)
-LACKING_SOFTHSM = "SoftHSM2 is not installed (Debian: softhsm2): keys in a module are not tested here"
+LACKING_SOFTHSM = "SoftHSM2 is not installed (Debian: softhsm2): keys in a module are untested here"
 
 
 @contextmanager
