@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from tidegate.cli import parts
+from tidegate.cli.gate_status import Status
 from tidegate.cli.ground import budgets_of
 from tidegate.clock import Clock
 from tidegate.config import Settings, load
@@ -179,19 +180,26 @@ def records_of(settings: ConsoleSettings) -> Records | None:
 
 
 def gate_of(raw: dict[str, Any]) -> Part:
-    """The gate's status as `tidegate gate status --json` tells it."""
-    meters = raw.get("meters", [])
+    """The gate's status as `tidegate gate status --json` tells it. Raises msgspec errors."""
+    status = msgspec.convert(raw, Status)
+    meters = status.meters
+    shut = "" if meters is None else meters.latched or meters.closed
     return Gate(
-        open=bool(raw["open"]),
-        reason=str(raw.get("reason", "")),
-        agreement=str(raw.get("agreement", "not said")),
-        meters=tuple(
-            Meter(name=str(one["name"]), counted=one.get("counted"), agrees=one.get("agrees"))
-            for one in meters
+        open=status.open and not shut,
+        reason=shut or status.reason,
+        agreement="not said" if meters is None else meters.verdict,
+        meters=()
+        if meters is None
+        else tuple(
+            Meter(
+                name=one.meter,
+                counted=one.wire_bytes,
+                agrees=True if meters.agree else False if one.meter in meters.verdict else None,
+            )
+            for one in meters.counts
         ),
         classes=tuple(
-            {"name": str(row["name"]), "used": int(row["used"]), "quota": int(row["quota"])}
-            for row in raw.get("rows", [])
+            {"name": row.name, "used": row.charged, "quota": row.quota} for row in status.rows
         ),
     )
 

@@ -262,3 +262,43 @@ def test_the_speed_is_what_crosses_where_that_is_known(tmp_path: Path) -> None:
     clock.advance(10)
     crossed[0] = 5  # the outer half began anew
     assert source.read().accounts[0].a_second == 0
+
+
+def test_the_gates_status_is_shown_with_the_meter_that_lies() -> None:
+    counts = [
+        {"meter": name, "frames": 1, "ip_bytes": 80, "wire_bytes": size}
+        for name, size in (("kernel", 94), ("ledger", 94), ("tap", None))
+    ]
+    meters = {
+        "verdict": "kernel lies",
+        "agree": False,
+        "settled": False,
+        "in_flight": 0,
+        "counts": counts,
+        "lease_s": 0.0,
+        "closed": "",
+        "latched": "meters disagreed",
+        "ledger_spent": 94,
+        "ledger_reserved": 0,
+    }
+    row = {"name": "api", "charged": 94, "nft": 90, "wire": 94, "granted": 200}
+    raw = {
+        "open": True,
+        "reason": "",
+        "controller": 7,
+        "told_s": 0.5,
+        "rows": [row | {"quota": 1000, "left": 906}],
+        "meters": meters,
+        "dropped": {},
+    }
+    shown = gate_of(raw)
+    assert isinstance(shown, Gate)
+    assert not shown.open
+    assert shown.reason == "meters disagreed"
+    assert [(one.name, one.counted, one.agrees) for one in shown.meters] == [
+        ("kernel", 94, False),
+        ("ledger", 94, None),
+        ("tap", None, None),
+    ]
+    assert shown.classes == ({"name": "api", "used": 94, "quota": 1000},)
+    assert gate_of(raw | {"meters": None}) != shown
