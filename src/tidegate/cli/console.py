@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -23,9 +24,12 @@ from tidegate.cli.console_settings import (
     sources_of,
 )
 from tidegate.cli.ground import log_stream
+from tidegate.cli.log_folder import opened
 from tidegate.clock import SystemClock
-from tidegate.console.actions import Actions
+from tidegate.console.actions import Actions, Sink
 from tidegate.console.app import Console, Parts
+from tidegate.console.errors import ConsoleError
+from tidegate.console.event import Event
 from tidegate.console.events import Events
 from tidegate.console.hub import Hub
 from tidegate.console.people import LEAST_PASSWORD, People, Role
@@ -33,6 +37,9 @@ from tidegate.console.watch import Watch
 from tidegate.errors import ConfigError
 from tidegate.serve.outer.http_server import bound, server_config
 from tidegate.serve.telemetry import make_logger
+from tidegate.transparency.entry import Kind
+from tidegate.transparency.errors import EntryError, LogError
+from tidegate.transparency.log import Log
 
 PEOPLE, EVENTS = "people.json", "events.sqlite"
 
@@ -128,11 +135,32 @@ def people_of(settings: ConsoleSettings) -> People:
     return People(settings.folder / PEOPLE)
 
 
+def _logged(log: Log) -> Sink:
+    """Actions go into a transparency log."""
+
+    def append(event: Event) -> None:
+        body = {"who": event.subject, **event.body}
+        try:
+            log.append(Kind.ACTION, body, once=event.uid)
+        except (LogError, EntryError) as error:
+            raise ConsoleError(f"the action could not be logged: {error.message}") from error
+
+    return append
+
+
 async def run_console(settings: ConsoleSettings, ready: Callable[[int], None]) -> None:
     """Serve until the process is told to stop; `ready` is called with the port.
 
     Raises TidegateError.
     """
+    with ExitStack() as stack:
+        sink = None
+        if settings.log is not None:
+            sink = _logged(stack.enter_context(opened(settings.log)).log)
+        await _run(settings, ready, sink)
+
+
+async def _run(settings: ConsoleSettings, ready: Callable[[int], None], sink: Sink | None) -> None:
     clock, hub = SystemClock(), Hub()
     events = Events(settings.folder / EVENTS)
     log = make_logger(log_stream(), clock)
@@ -143,7 +171,7 @@ async def run_console(settings: ConsoleSettings, ready: Callable[[int], None]) -
             people=people_of(settings),
             events=events,
             hub=hub,
-            actions=Actions(events, hub, clock),
+            actions=Actions(events, hub, clock, sink),
             clock=clock,
             records=records_of(settings),
             broker=broker_of(settings),

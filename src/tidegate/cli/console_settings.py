@@ -66,6 +66,7 @@ class ConsoleSettings(_Strict, frozen=True):
         gate: what `tidegate gate` writes as its status.
         findings: name → file that OCSF findings are appended to.
         broker: where requests for weights wait.
+        log: the folder of a transparency log that every action is appended to before it is done.
         weight_bits: size of the weights as stored; by default 16 bits a parameter.
     """
 
@@ -81,6 +82,7 @@ class ConsoleSettings(_Strict, frozen=True):
     gate: Path | None = None
     findings: dict[str, Path] = {}
     broker: BrokerSettings | None = None
+    log: Path | None = None
     weight_bits: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 

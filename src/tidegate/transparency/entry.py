@@ -42,6 +42,8 @@ class Kind(StrEnum):
     """The upload ledger stood here: its signed checkpoint."""
     VERDICT = "verdict"
     """A verifier came to this conclusion."""
+    ACTION = "action"
+    """Somebody did this at a console."""
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tidegate.cli.console import _logged
 from tidegate.cli.console_settings import gate_of
 from tidegate.clock import ManualClock
-from tidegate.console.errors import SourceError
-from tidegate.console.event import Event
+from tidegate.console.actions import Actions
+from tidegate.console.errors import ConsoleError, SourceError
+from tidegate.console.event import Asked, Event
+from tidegate.console.events import Events
 from tidegate.console.headline import Part
 from tidegate.console.hub import Hub
 from tidegate.console.picture import Gate, Missing
@@ -23,6 +26,10 @@ from tidegate.console.source_metrics import MetricsSource
 from tidegate.console.sources import Reading
 from tidegate.ledger import Budget, Budgets, Ledger, Rolling, SqliteStore
 from tidegate.serve.telemetry import Metrics
+from tidegate.transparency.entry import Kind
+from tidegate.transparency.errors import LogError
+from tidegate.transparency.log import Log
+from tidegate.transparency.store_memory import MemoryStore
 from tidegate.units import Bits
 
 EDGE = "inner→outside"
@@ -215,6 +222,24 @@ def test_a_line_that_is_no_finding_is_an_alert_itself(tmp_path: Path, line: byte
     first, second = Findings(path, source="gate").read()
     assert (first.kind, first.severity) == ("unreadable", 4)
     assert second.uid == "a"
+
+
+async def test_actions_go_into_the_transparency_log_before_they_are_done(tmp_path: Path) -> None:
+    store, clock = MemoryStore(), ManualClock()
+    log, events, hub = Log(store, clock), Events(tmp_path / "events.sqlite"), Hub()
+    actions = Actions(events, hub, clock, _logged(log))
+    await actions.did("olga", "closed_alert", "7")
+    (entry,) = log.entries()
+    assert entry.entry.kind is Kind.ACTION
+    assert entry.entry.body == {"who": "olga", "action": "closed_alert", "what": "7"}
+    store.append = _full  # type: ignore[method-assign]
+    with pytest.raises(ConsoleError):
+        await actions.did("olga", "closed_alert", "8")
+    assert len(events.page(Asked()).events) == 1
+
+
+def _full(*_: object) -> None:
+    raise LogError("the disk is full")
 
 
 async def test_viewers_see_the_last_picture_first_and_all_that_follows() -> None:
