@@ -100,6 +100,19 @@ def _figure_keys(path: Path) -> Iterator[str]:
                 yield "".join(map(str, parts))
 
 
+EXTRAS = ("torch", "transformers", "llama_cpp", "pyroute2", "pg8000", "pkcs11", "plotly", "openai")
+
+
+def test_the_command_line_starts_without_the_extras() -> None:
+    program = (
+        f"import sys\nfor name in {EXTRAS!r}: sys.modules[name] = None\nimport tidegate.cli.main"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_figure_of_a_bench_is_explained_in_the_readme() -> None:
     explained = re.findall(r"`([a-z0-9_.*]+)`", (ROOT / "README.md").read_text())
     missing = {

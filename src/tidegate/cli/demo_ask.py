@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from openai import AsyncOpenAI, OpenAIError
+from typing import TYPE_CHECKING
 
 from tidegate.bench.prompts import Prompt
 from tidegate.cli.half_outer import DEMO_KEY
 from tidegate.errors import TidegateError
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,9 @@ async def ask_all(
     progress: Callable[[int], None],
 ) -> list[Reply]:
     """Ask everything, at most `concurrency` at a time. Raises TidegateError if a request fails."""
+    # Imported here: a client's library, which nothing but the demonstrations needs.
+    from openai import AsyncOpenAI, OpenAIError
+
     gate = asyncio.Semaphore(concurrency)
     done = 0
 
