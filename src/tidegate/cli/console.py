@@ -106,7 +106,9 @@ def add(
 
 
 @person.command()
-def remove(name: Annotated[str, typer.Argument()], settings: SettingsFile) -> None:
+def remove(
+    name: Annotated[str, typer.Argument(help="As it was added.")], settings: SettingsFile
+) -> None:
     """Let somebody log in no more; his sessions end with his next request."""
     if not people_of(settings_of(settings)).remove(name):
         raise ConfigError(f"nobody of the name {name} may log in")

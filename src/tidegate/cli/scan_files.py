@@ -118,7 +118,7 @@ def calibrate_on(paths: Sequence[Path], false_positives: float, progress: Progre
         np.concatenate(score) if score else np.empty(0, np.float32) for score in scores.values()
     )
     made = lines.calibrated(long_W, short_W, false_positives)
-    if max(made.threshold, made.short_threshold) > lines.HIGHEST:
+    if made.threshold > lines.HIGHEST or made.short_threshold > lines.HIGHEST_SHORT:
         raise ConfigError(
             f"a line at {made.threshold} bits a byte would miss weights in base64 "
             f"({lines.HIGHEST}); leave out what is compressed, encrypted or binary, which no line "

@@ -62,7 +62,7 @@ def verified(policy: Policy, person: Person, challenge: bytes, given: Assertion)
         if client.cross_origin:
             raise AssertionRefusedError("The key was asked from within another page.")
         server.authenticate_complete(state, [_known(c) for c in person.credentials], response)
-    except (ValueError, KeyError, TypeError, EOFError, RecursionError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, EOFError, RecursionError, AttributeError) as error:
         raise AssertionRefusedError(f"The hardware key's answer does not hold: {error}") from error
     return authenticator.counter
 

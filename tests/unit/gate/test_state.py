@@ -59,10 +59,7 @@ def test_a_write_that_fails_raises_and_leaves_the_state_before(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        if fails == "fsync":
-            patch.setattr(os, "fsync", full)
-        else:
-            patch.setattr(Path, fails, full)
+        patch.setattr(Path if fails == "replace" else os, fails, full)
         with pytest.raises(GateError, match="No space left"):
             store.write(NEW)
     assert store.read() == OLD
