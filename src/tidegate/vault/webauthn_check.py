@@ -7,6 +7,7 @@ random, so no two challenges are equal. Pure.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 
 from fido2 import cbor
@@ -26,6 +27,12 @@ from fido2.webauthn import (
 from tidegate.vault.errors import VaultError
 from tidegate.vault.grant_entries import Assertion
 from tidegate.vault.grant_policy import Credential, Person, Policy
+
+_MALFORMED = (
+    *(ValueError, LookupError, TypeError, EOFError, RecursionError, AttributeError),
+    *(struct.error, OverflowError),
+)
+"""What fido2 raises for bytes that are no assertion, besides its own."""
 
 
 class AssertionRefusedError(VaultError):
@@ -62,7 +69,7 @@ def verified(policy: Policy, person: Person, challenge: bytes, given: Assertion)
         if client.cross_origin:
             raise AssertionRefusedError("The key was asked from within another page.")
         server.authenticate_complete(state, [_known(c) for c in person.credentials], response)
-    except (ValueError, LookupError, TypeError, EOFError, RecursionError, AttributeError) as error:
+    except _MALFORMED as error:
         raise AssertionRefusedError(f"The hardware key's answer does not hold: {error}") from error
     return authenticator.counter
 

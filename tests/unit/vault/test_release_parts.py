@@ -47,6 +47,15 @@ def person() -> tuple[SoftwareKey, Assertion]:
 # Hardware keys
 
 
+@given(st.sampled_from(["authenticator", "client", "signature"]), st.integers(0, 255))
+def test_an_assertion_cut_anywhere_does_not_hold(part: str, at: int) -> None:
+    _, signed = person()
+    raw = getattr(signed, part)
+    changed = msgspec.structs.replace(signed, **{part: raw[: at % len(raw)]})
+    with pytest.raises(AssertionRefusedError):
+        verified(WORLD.policy, WORLD.policy.people[0], CHALLENGE, changed)
+
+
 @given(
     st.sampled_from(["authenticator", "client", "signature"]),
     st.integers(0, 255),
