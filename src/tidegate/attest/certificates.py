@@ -23,6 +23,7 @@ from tidegate.attest.der import (
     SET,
     UTC_TIME,
     Der,
+    Element,
 )
 from tidegate.attest.errors import EvidenceError
 
@@ -125,16 +126,22 @@ class RevocationList:
     signature: bytes
 
 
-def parse_certificate(der: bytes) -> Certificate:
-    """A certificate from its DER. Raises `EvidenceError` for anything else."""
-    kind = "certificate"
-    outer = Der(der, kind, "certificate")
+def _signed(der: bytes, kind: str, name: str) -> tuple[Element, bytes, bytes]:
+    """What is signed, by which algorithm, and the signature, as in certificates and lists alike."""
+    outer = Der(der, kind, name)
     whole = outer.enter(SEQUENCE)
     outer.end()
     tbs = whole.element(SEQUENCE)
     algorithm = whole.element(SEQUENCE).raw
     signature = whole.bit_string()
     whole.end()
+    return tbs, algorithm, signature
+
+
+def parse_certificate(der: bytes) -> Certificate:
+    """A certificate from its DER. Raises `EvidenceError` for anything else."""
+    kind = "certificate"
+    tbs, algorithm, signature = _signed(der, kind, "certificate")
     inside = Der(tbs.body, kind, "tbsCertificate")
     version = inside.enter(CONSTRUCTED_0, "version")
     if version.integer() != 2:
@@ -192,13 +199,7 @@ def _extensions(wrapped: Der) -> tuple[Extension, ...]:
 def parse_revocation_list(der: bytes) -> RevocationList:
     """A revocation list from its DER. Raises `EvidenceError` for anything else."""
     kind = "revocation list"
-    outer = Der(der, kind, "certificateList")
-    whole = outer.enter(SEQUENCE)
-    outer.end()
-    tbs = whole.element(SEQUENCE)
-    algorithm = whole.element(SEQUENCE).raw
-    signature = whole.bit_string()
-    whole.end()
+    tbs, algorithm, signature = _signed(der, kind, "certificateList")
     inside = Der(tbs.body, kind, "tbsCertList")
     if inside.integer() != 1:
         raise inside.wrong("is not of version 2")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from pathlib import Path
 
@@ -11,8 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from tidegate.disk import replace_whole
-from tidegate.errors import ConfigError
-from tidegate.serve.outer.http_server import server_config
+from tidegate.serve.outer.http_server import bound, server_config
 
 
 def serve(app: ASGIApp, host: str, port: int, ready: Path | None) -> None:
@@ -27,11 +25,7 @@ def serve(app: ASGIApp, host: str, port: int, ready: Path | None) -> None:
     Raises:
         ConfigError: the address cannot be had.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    listener = bound(host, port)
     chosen = listener.getsockname()[1]
     if ready is not None:
         replace_whole(ready, f"{chosen}".encode())

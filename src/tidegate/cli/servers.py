@@ -81,7 +81,7 @@ class Servers:
         trace: TracebackType | None,
     ) -> None:
         for half in reversed(self._children):
-            self._end(self._children[half])
+            end(self._children[half])
         for log in self._logs:
             log.close()
         signal.signal(signal.SIGTERM, self._before)
@@ -122,15 +122,16 @@ class Servers:
                 said = "\n".join(lines[-8:])
                 raise ConfigError(f"the {half} half ended ({child.returncode}):\n{said}")
 
-    @staticmethod
-    def _end(child: subprocess.Popen[bytes]) -> None:
-        if child.poll() is None:
-            child.send_signal(signal.SIGTERM)
-            try:
-                child.wait(20)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """Tell a process to end, and see that it does."""
+    if child.poll() is None:
+        child.send_signal(signal.SIGTERM)
+        try:
+            child.wait(20)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
 
 
 def _healthy(host: str, port: int) -> bool:

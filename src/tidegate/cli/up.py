@@ -6,7 +6,6 @@ import asyncio
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -27,7 +26,7 @@ from tidegate.cli import parts
 from tidegate.cli.console import PEOPLE
 from tidegate.cli.demo_ask import ask_all
 from tidegate.cli.progress import bars
-from tidegate.cli.servers import Servers
+from tidegate.cli.servers import Servers, end
 from tidegate.config import Inner, Link, Models, Outer, Record, Settings
 from tidegate.console.people import People, Role
 from tidegate.errors import ConfigError, TidegateError
@@ -122,7 +121,7 @@ def _play(
     while not (once and caught):
         servers.check()
         some = [(next(asked), TEMPERATURES[i % 2]) for i in range(4)]
-        replies = asyncio.run(
+        asyncio.run(
             ask_all(
                 url,
                 settings.outer.model_name,
@@ -132,7 +131,6 @@ def _play(
                 progress=lambda _: None,
             )
         )
-        del replies
         now = time.monotonic()
         if stolen_from is None and now - start >= attack_after:
             (folder / "attack").touch()
@@ -216,12 +214,7 @@ def _process(folder: Path, name: str, arguments: list[str]) -> Iterator[None]:
         try:
             yield
         finally:
-            child.send_signal(signal.SIGTERM)
-            try:
-                child.wait(20)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+            end(child)
 
 
 @contextmanager
