@@ -6,9 +6,9 @@ A measure that lacks its evidence cannot verify; it never passes for want of som
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from tidegate.audit.grants import Grant
 from tidegate.audit.oscal_evidence import (
@@ -34,6 +34,8 @@ class Measured:
     used: tuple[Evidence, ...] = ()
 
 
+_Facts = TypeVar("_Facts")
+
 Measure = Callable[[Sequence[Evidence]], Measured]
 
 MIN_TEAMS: Final = 2
@@ -54,11 +56,7 @@ def bench(name: str, *keys: str) -> Measure:
     """That a benchmark's figures meet their targets, all of `keys` being there."""
 
     def measure(evidence: Sequence[Evidence]) -> Measured:
-        found = [
-            (one, one.facts)
-            for one in of_kind(evidence, Kind.BENCH)
-            if isinstance(one.facts, Bench) and one.facts.name == name
-        ]
+        found = [pair for pair in _of(evidence, Kind.BENCH, Bench) if pair[1].name == name]
         if not found:
             return _missing(f"tidegate bench {name} --json")
         outcomes: list[Word] = []
@@ -81,7 +79,7 @@ def bench(name: str, *keys: str) -> Measure:
 def uploads(evidence: Sequence[Evidence]) -> Measured:
     """That the upload ledger's checkpoints are in the log, and only ever grow."""
     used, outcomes, values = [], list[Word](), list[str]()
-    for one, facts in _logs(evidence):
+    for one, facts in _of(evidence, Kind.LOG, Logged):
         for origin, points in facts.uploads.items():
             used.append(one)
             sizes = [size for size, _ in points]
@@ -101,7 +99,7 @@ def uploads(evidence: Sequence[Evidence]) -> Measured:
 def releases(evidence: Sequence[Evidence]) -> Measured:
     """That every released key had approvals of two people of two teams, none the requester's."""
     used, outcomes, values = [], list[Word](), list[str]()
-    for one, facts in _logs(evidence):
+    for one, facts in _of(evidence, Kind.LOG, Logged):
         count = facts.kinds["release"]
         if not count:
             continue
@@ -127,7 +125,7 @@ def releases(evidence: Sequence[Evidence]) -> Measured:
 def attested_releases(evidence: Sequence[Evidence]) -> Measured:
     """That every release names the hardware evidence that it was made on."""
     used, outcomes, values = [], list[Word](), list[str]()
-    for one, facts in _logs(evidence):
+    for one, facts in _of(evidence, Kind.LOG, Logged):
         made = facts.kinds["release"]
         if made:
             used.append(one)
@@ -142,11 +140,7 @@ def attested_releases(evidence: Sequence[Evidence]) -> Measured:
 
 def appraisals(evidence: Sequence[Evidence]) -> Measured:
     """That the hardware evidence handed in was appraised and passed."""
-    found = [
-        (one, one.facts)
-        for one in of_kind(evidence, Kind.ATTEST)
-        if isinstance(one.facts, Attested)
-    ]
+    found = _of(evidence, Kind.ATTEST, Attested)
     if not found:
         return _missing(Kind.ATTEST)
     values = [
@@ -159,11 +153,7 @@ def appraisals(evidence: Sequence[Evidence]) -> Measured:
 
 def log_whole(evidence: Sequence[Evidence]) -> Measured:
     """That the transparency log was recomputed, against its signed and witnessed checkpoint."""
-    found = [
-        (one, one.facts)
-        for one in of_kind(evidence, Kind.LOG_CHECK)
-        if isinstance(one.facts, LogChecked)
-    ]
+    found = _of(evidence, Kind.LOG_CHECK, LogChecked)
     if not found:
         return _missing(Kind.LOG_CHECK)
     values = [facts.claim or f"{facts.outcome}: {facts.reason}" for _, facts in found]
@@ -178,7 +168,7 @@ def log_whole(evidence: Sequence[Evidence]) -> Measured:
 def approvals_signed(evidence: Sequence[Evidence]) -> Measured:
     """That every approval in the log carries its hardware key's signature."""
     used, outcomes, values = [], list[Word](), list[str]()
-    for one, facts in _logs(evidence):
+    for one, facts in _of(evidence, Kind.LOG, Logged):
         if facts.approvals:
             used.append(one)
             outcomes.append("pass" if facts.approvals_signed == facts.approvals else "fail")
@@ -190,9 +180,7 @@ def approvals_signed(evidence: Sequence[Evidence]) -> Measured:
 
 def reads_settled(evidence: Sequence[Evidence]) -> Measured:
     """That the access logs show no read, decrypt or copy of weights beside what was granted."""
-    found = [
-        (one, one.facts) for one in of_kind(evidence, Kind.AUDIT) if isinstance(one.facts, Audited)
-    ]
+    found = _of(evidence, Kind.AUDIT, Audited)
     if not found:
         return _missing(Kind.AUDIT)
     outcomes, values = list[Word](), list[str]()
@@ -216,11 +204,7 @@ def reads_settled(evidence: Sequence[Evidence]) -> Measured:
 
 def reexecuted(evidence: Sequence[Evidence]) -> Measured:
     """That answers were re-executed, and how many bits a token could still have hidden."""
-    found = [
-        (one, one.facts)
-        for one in of_kind(evidence, Kind.VERIFY)
-        if isinstance(one.facts, Verified)
-    ]
+    found = _of(evidence, Kind.VERIFY, Verified)
     if not found:
         return _missing(Kind.VERIFY)
     outcomes, values = list[Word](), list[str]()
@@ -249,10 +233,11 @@ _OPEN: Final = frozenset(
 """The audit's own words for what it could not see."""
 
 
-def _logs(evidence: Sequence[Evidence]) -> Iterator[tuple[Evidence, Logged]]:
-    return (
-        (one, one.facts) for one in of_kind(evidence, Kind.LOG) if isinstance(one.facts, Logged)
-    )
+def _of(
+    evidence: Sequence[Evidence], kind: Kind, facts: type[_Facts]
+) -> list[tuple[Evidence, _Facts]]:
+    """The files of a kind, each with what it says."""
+    return [(one, one.facts) for one in of_kind(evidence, kind) if isinstance(one.facts, facts)]
 
 
 def _dual(grant: Grant) -> bool:
