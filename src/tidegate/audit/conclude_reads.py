@@ -11,6 +11,7 @@ from tidegate.audit.event import Place
 from tidegate.audit.examine import Examiner
 from tidegate.audit.findings import Evidence, Finding, Kind
 from tidegate.audit.measure import Measured, measure
+from tidegate.record.sarif import Level
 
 Shown = Callable[[Sequence[Place]], tuple[Evidence, ...]]
 
@@ -208,7 +209,7 @@ def _finding(
     shown: Shown,
     threshold: float,
     text: str,
-    level: str | None = None,
+    level: Level | None = None,
 ) -> Finding:
     measured = row.measured
     assumed = [UNGRANTED if examined.journal is not None else ALL_COUNT]
@@ -224,7 +225,7 @@ def _finding(
         about=row.model,
         text=text,
         time=measured.crossed(min(threshold, measured.share())) or row.last,
-        level=level,  # type: ignore[arg-type]
+        level=level,
         evidence=shown(row.places),
         assumptions=tuple(assumed),
         figures={
