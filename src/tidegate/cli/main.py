@@ -15,6 +15,7 @@ from tidegate.cli import (
     bench,
     bench_console,
     bench_exact,
+    bench_fleet,
     bench_gate,
     bench_plan,
     bench_scan,
@@ -74,6 +75,7 @@ app.add_typer(witness.app, name="witness")
 app.add_typer(review.app, name="review")
 bench.app.command()(bench_console.console)
 bench.app.command()(bench_exact.exact)
+bench.app.command()(bench_fleet.fleet)
 bench.app.command()(bench_gate.gate)
 bench.app.command()(bench_plan.plan)
 bench.app.command()(bench_scan.scan)
