@@ -22,7 +22,7 @@ from tidegate.sampling.seed import SeedService
 from tidegate.serve.inner.generate import Generator
 from tidegate.serve.inner.reasoning import ReasoningStore
 from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job, seed_of
-from tidegate.serve.lockstep import Lane, LaneKey, Lockstep, Outcome, Symbol
+from tidegate.serve.lockstep import Lockstep, Outcome, Symbol, Voice, VoiceKey
 from tidegate.serve.outer.link_stream import make_join
 from tidegate.serve.schedule import PullPolicy, Work
 from tidegate.units import Bits, Seconds
@@ -133,8 +133,8 @@ class DirectEngine:
                 now, goes_on = Seconds(time.monotonic()), bool(self._live)
                 self._work.answered(number, number, now, goes_on=goes_on)
                 number += 1
-                for lane, symbol, outcome in told:
-                    self._tell(lane.key, symbol, outcome)
+                for voice, symbol, outcome in told:
+                    self._tell(voice.key, symbol, outcome)
         finally:
             for stream in (*self._waiting, *self._live.values()):
                 stream.events.put_nowait(Failed("engine_error", "The engine stopped."))
@@ -152,16 +152,16 @@ class DirectEngine:
             joins.append(msgspec.structs.replace(stream.join, slot=slot))
         return Step(number=number, settled=0, cancels=cancels, joins=tuple(joins))
 
-    def _do(self, step: Step) -> list[tuple[Lane, Symbol, Outcome]]:
-        lanes = self._lockstep.open(step)
-        self._generator.keep(lanes)
-        symbols = self._generator.step(lanes)
+    def _do(self, step: Step) -> list[tuple[Voice, Symbol, Outcome]]:
+        voices = self._lockstep.open(step)
+        self._generator.keep(voices)
+        symbols = self._generator.step(voices)
         return [
-            (lane, symbol, self._lockstep.observe(lane, symbol))
-            for lane, symbol in zip(lanes, symbols, strict=True)
+            (voice, symbol, self._lockstep.observe(voice, symbol))
+            for voice, symbol in zip(voices, symbols, strict=True)
         ]
 
-    def _tell(self, key: LaneKey, symbol: Symbol, outcome: Outcome) -> None:
+    def _tell(self, key: VoiceKey, symbol: Symbol, outcome: Outcome) -> None:
         stream = self._live[key.slot]
         if isinstance(symbol, int) and symbol >= 0:
             stream.tokens += 1

@@ -54,14 +54,14 @@ Symbol = int | Ready
 """A token id, `ABORT`, `WAIT`, or `Ready`."""
 
 
-class LaneKey(NamedTuple):
+class VoiceKey(NamedTuple):
     """A stream of a session: the step at which it joined, and its slot."""
 
     step: int
     slot: int
 
 
-class Lane:
+class Voice:
     """One stream as both halves see it; only `Lockstep` changes it."""
 
     __slots__ = (
@@ -79,7 +79,7 @@ class Lane:
         "waiting",
     )
 
-    def __init__(self, key: LaneKey, join: Join, rules: Rules, vocab_size: int) -> None:
+    def __init__(self, key: VoiceKey, join: Join, rules: Rules, vocab_size: int) -> None:
         self.key = key
         self.join = join
         self.params = join.params.value()
@@ -124,11 +124,11 @@ class Outcome:
 _NOTHING: Final = Outcome()
 _ABORTED: Final = Outcome(ended=True)
 
-_Memory = tuple[Lane, bool, int, bytes, Progress, PenaltyState | None]
+_Memory = tuple[Voice, bool, int, bytes, Progress, PenaltyState | None]
 
 
 class Lockstep:
-    """The streams of a link. Per step: `open`, `predict`, `observe` each lane, `close`."""
+    """The streams of a link. Per step: `open`, `predict`, `observe` each voice, `close`."""
 
     def __init__(self, weak: Model, rules: Rules, *, slots: int, echo: bool) -> None:
         """`rules` holds what is common to all streams; each join brings its own limits."""
@@ -136,14 +136,14 @@ class Lockstep:
         self._rules = rules
         self._slots = slots
         self._echo = echo
-        self._lanes: dict[int, Lane] = {}
-        self._order: tuple[Lane, ...] = ()
+        self._voices: dict[int, Voice] = {}
+        self._order: tuple[Voice, ...] = ()
         self._past: dict[int, tuple[_Memory, ...]] = {}
         self._next = 0
         self._exact_until = 0
         self._hash = hashlib.blake2b(digest_size=16)
 
-    def open(self, step: Step) -> tuple[Lane, ...]:
+    def open(self, step: Step) -> tuple[Voice, ...]:
         """Apply cancels and joins; return the streams of this step in the order they are coded.
 
         Those with nothing said yet come first, since somebody waits for their first token; slots
@@ -157,20 +157,20 @@ class Lockstep:
             self._remember(step)
         self._next = step.number + 1
         for slot in step.cancels:
-            if slot in self._lanes:
-                self._drop(self._lanes[slot])
+            if slot in self._voices:
+                self._drop(self._voices[slot])
         for join in step.joins:
             self._check(join)
             limits = Limits(max_tokens=join.max_tokens, stop=join.stop, ignore_eos=join.ignore_eos)
-            key = LaneKey(step.number, join.slot)
+            key = VoiceKey(step.number, join.slot)
             rules = replace(self._rules, limits=limits)
-            self._lanes[join.slot] = Lane(key, join, rules, self._weak.vocab_size)
+            self._voices[join.slot] = Voice(key, join, rules, self._weak.vocab_size)
         if step.joins:
-            self._lanes = dict(sorted(self._lanes.items()))
+            self._voices = dict(sorted(self._voices.items()))
         if self._echo:
             self._hash = hashlib.blake2b(step.number.to_bytes(8, "big"), digest_size=16)
-        lanes = self._lanes.values()
-        self._order = tuple(sorted(lanes, key=lambda lane: (bool(lane.tokens), lane.key.slot)))
+        voices = self._voices.values()
+        self._order = tuple(sorted(voices, key=lambda voice: (bool(voice.tokens), voice.key.slot)))
         return self._order
 
     def predict(self, step: int) -> tuple[Candidates | None, ...]:
@@ -181,48 +181,48 @@ class Lockstep:
         Raises:
             EngineError: the weak model failed, which leaves the two halves apart.
         """
-        lanes = [lane for lane in self._lanes.values() if not lane.waiting]
+        voices = [voice for voice in self._voices.values() if not voice.waiting]
         if step < self._exact_until:
-            lanes = []
-        lanes = [lane for lane in lanes if lane.length() <= self._weak.context_length]
+            voices = []
+        voices = [voice for voice in voices if voice.length() <= self._weak.context_length]
         known: dict[int, Candidates] = {}
-        if lanes:
-            batch = [(lane.key.slot, lane.unfed()) for lane in lanes]
+        if voices:
+            batch = [(voice.key.slot, voice.unfed()) for voice in voices]
             try:
                 logits_NV = self._weak.forward(batch)
-                for lane, logits_V in zip(lanes, logits_NV, strict=True):
-                    lane.fed = lane.length()
-                    known[lane.key.slot] = _expect(lane, logits_V)
+                for voice, logits_V in zip(voices, logits_NV, strict=True):
+                    voice.fed = voice.length()
+                    known[voice.key.slot] = _expect(voice, logits_V)
             except MODEL_FAILURES as error:
                 raise EngineError("The weak model failed.", error=type(error).__name__) from error
         tables = tuple(
             None
-            if lane.waiting
-            else known.get(lane.key.slot) or no_candidates(lane.params.temperature == 0.0)
-            for lane in self._order
+            if voice.waiting
+            else known.get(voice.key.slot) or no_candidates(voice.params.temperature == 0.0)
+            for voice in self._order
         )
         if self._echo:
             self._absorb(tables)
         return tables
 
-    def observe(self, lane: Lane, symbol: Symbol) -> Outcome:
+    def observe(self, voice: Voice, symbol: Symbol) -> Outcome:
         """Take a stream's symbol of this step; a stream that ends is gone from the next."""
         if isinstance(symbol, Ready):
-            lane.waiting = False
-            lane.seed = sub_seed(lane.join.seed, "candidate", symbol.choice)
+            voice.waiting = False
+            voice.seed = sub_seed(voice.join.seed, "candidate", symbol.choice)
             return _NOTHING
         if symbol == WAIT:
             return _NOTHING
         if symbol == ABORT:
-            self._drop(lane)
+            self._drop(voice)
             return _ABORTED
-        lane.tokens.append(symbol)
-        if lane.penalties is not None:
-            lane.penalties = lane.penalties.advance(symbol)
-        decision = decide(lane.progress, symbol, lane.rules)
-        lane.progress = decision.progress
+        voice.tokens.append(symbol)
+        if voice.penalties is not None:
+            voice.penalties = voice.penalties.advance(symbol)
+        decision = decide(voice.progress, symbol, voice.rules)
+        voice.progress = decision.progress
         if decision.reason is not None:
-            self._drop(lane)
+            self._drop(voice)
         return Outcome(decision.text, decision.reason is not None, decision.reason)
 
     def digest(self) -> bytes:
@@ -246,31 +246,31 @@ class Lockstep:
         if memories is None:
             raise ProtocolViolationError("There is no way back to this step.", step=to)
         self.forget()
-        for lane, waiting, count, seed, progress, penalties in memories:
-            lane.waiting = waiting
-            del lane.tokens[count:]
-            lane.seed = seed
-            lane.progress = progress
-            lane.penalties = penalties
-            lane.fed = 0
-            self._lanes[lane.key.slot] = lane
+        for voice, waiting, count, seed, progress, penalties in memories:
+            voice.waiting = waiting
+            del voice.tokens[count:]
+            voice.seed = seed
+            voice.progress = progress
+            voice.penalties = penalties
+            voice.fed = 0
+            self._voices[voice.key.slot] = voice
         self._past = {number: past for number, past in self._past.items() if number < to}
         self._next = to
         self._exact_until = to + exact_steps
 
     def forget(self) -> None:
         """Drop every stream."""
-        for lane in tuple(self._lanes.values()):
-            self._drop(lane)
+        for voice in tuple(self._voices.values()):
+            self._drop(voice)
 
-    def _drop(self, lane: Lane) -> None:
-        del self._lanes[lane.key.slot]
-        if lane.fed:
-            self._weak.drop(lane.key.slot)
-            lane.fed = 0
+    def _drop(self, voice: Voice) -> None:
+        del self._voices[voice.key.slot]
+        if voice.fed:
+            self._weak.drop(voice.key.slot)
+            voice.fed = 0
 
     def _check(self, join: Join) -> None:
-        if join.slot >= self._slots or join.slot in self._lanes:
+        if join.slot >= self._slots or join.slot in self._voices:
             raise ProtocolViolationError("A slot is taken or out of range.", slot=join.slot)
         biased = (token for token, _ in join.params.logit_bias)
         if max(*join.prompt, *biased, 0) >= self._weak.vocab_size:
@@ -284,20 +284,22 @@ class Lockstep:
 
     def _memories(self) -> tuple[_Memory, ...]:
         return tuple(
-            (lane, lane.waiting, len(lane.tokens), lane.seed, lane.progress, lane.penalties)
-            for lane in self._lanes.values()
+            (voice, voice.waiting, len(voice.tokens), voice.seed, voice.progress, voice.penalties)
+            for voice in self._voices.values()
         )
 
     def _absorb(self, tables: Sequence[Candidates | None]) -> None:
-        for lane, table in zip(self._order, tables, strict=True):
+        for voice, table in zip(self._order, tables, strict=True):
             if table is None:
                 continue
-            self._hash.update(lane.key.slot.to_bytes(2, "big") + len(table.ids).to_bytes(2, "big"))
+            self._hash.update(voice.key.slot.to_bytes(2, "big") + len(table.ids).to_bytes(2, "big"))
             self._hash.update(table.ids.tobytes())
             self._hash.update(table.gaps.tobytes())
             self._hash.update(table.falls.tobytes())
 
 
-def _expect(lane: Lane, logits_V: F32Array) -> Candidates:
-    scores_V = shift_logits(logits_V, lane.params, lane.penalties)
-    return candidates(scores_V, lane.params.temperature, lane.seed, len(lane.tokens), lane.noise())
+def _expect(voice: Voice, logits_V: F32Array) -> Candidates:
+    scores_V = shift_logits(logits_V, voice.params, voice.penalties)
+    return candidates(
+        scores_V, voice.params.temperature, voice.seed, len(voice.tokens), voice.noise()
+    )

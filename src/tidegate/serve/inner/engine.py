@@ -18,7 +18,7 @@ from tidegate.models.port import Model, Tokenizer
 from tidegate.sampling.finish import Limits, Rules
 from tidegate.serve.inner.generate import Generator, Scorer, by_likelihood
 from tidegate.serve.inner.reasoning import ReasoningStore, Thinking
-from tidegate.serve.lockstep import CODER, WAIT, Lane, Lockstep, Ready, Symbol
+from tidegate.serve.lockstep import CODER, WAIT, Lockstep, Ready, Symbol, Voice
 from tidegate.units import MicroBits
 from tidegate.wire.messages import PROTOCOL_VERSION, Echo, Hello, Resume, Step
 
@@ -32,11 +32,11 @@ class EchoMismatchError(LinkError):
 class Observer(Protocol):
     """Told, inside, what tokens cost; nothing it does may reach the coder."""
 
-    def said(self, lane: Lane, token: int, micro_bits: int) -> None:
-        """`token` (or ABORT) was put into the coder; `lane` has not taken it yet."""
+    def said(self, voice: Voice, token: int, micro_bits: int) -> None:
+        """`token` (or ABORT) was put into the coder; `voice` has not taken it yet."""
         ...
 
-    def ended(self, lane: Lane) -> None:
+    def ended(self, voice: Voice) -> None:
         """The stream is over."""
         ...
 
@@ -146,18 +146,18 @@ class InnerEngine:
         if done is not None and (done.step.cancels, done.step.joins) != (step.cancels, step.joins):
             raise ProtocolViolationError("A step was granted twice and differs.", step=step.number)
         self._settle(step.settled)
-        lanes = lockstep.open(step)
+        voices = lockstep.open(step)
         if done is None:
-            self._generator.keep(lanes)
-            done = _Done(step, self._generator.step(lanes))
+            self._generator.keep(voices)
+            done = _Done(step, self._generator.step(voices))
         tables = lockstep.predict(step.number)
-        for lane, table, symbol in zip(lanes, tables, done.symbols, strict=True):
-            cost = self._put(lane, table, symbol)
+        for voice, table, symbol in zip(voices, tables, done.symbols, strict=True):
+            cost = self._put(voice, table, symbol)
             if self._observer is not None and table is not None and isinstance(symbol, int):
-                self._observer.said(lane, symbol, cost)
-            outcome = lockstep.observe(lane, symbol)
+                self._observer.said(voice, symbol, cost)
+            outcome = lockstep.observe(voice, symbol)
             if self._observer is not None and outcome.ended:
-                self._observer.ended(lane)
+                self._observer.ended(voice)
         if hello.echo:
             self._past[step.number] = done
             self._digests[step.number] = lockstep.digest()
@@ -177,18 +177,18 @@ class InnerEngine:
         """The next `size` bytes of the link's bitstream."""
         return self._encoder.take_frame(size)
 
-    def _put(self, lane: Lane, table: Candidates | None, symbol: Symbol) -> MicroBits:
+    def _put(self, voice: Voice, table: Candidates | None, symbol: Symbol) -> MicroBits:
         if table is None:
             cost = self._encoder.put_wait(isinstance(symbol, Ready))
-            if isinstance(symbol, Ready) and lane.join.candidates > 1:
+            if isinstance(symbol, Ready) and voice.join.candidates > 1:
                 cost = MicroBits(
-                    cost + self._encoder.put_choice(symbol.choice, lane.join.candidates)
+                    cost + self._encoder.put_choice(symbol.choice, voice.join.candidates)
                 )
             return cost
         if symbol == ABORT:
             return self._encoder.put_abort(table)
         if isinstance(symbol, Ready) or symbol == WAIT:
-            raise LinkError("A stream that speaks cannot wait.", slot=lane.key.slot)
+            raise LinkError("A stream that speaks cannot wait.", slot=voice.key.slot)
         return self._encoder.put_token(table, symbol)
 
     def _settle(self, before: int) -> None:

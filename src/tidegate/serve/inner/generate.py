@@ -24,7 +24,7 @@ from tidegate.sampling.finish import Progress, decide
 from tidegate.sampling.gumbel import Noise
 from tidegate.sampling.seed import sub_seed
 from tidegate.serve.inner.reasoning import ReasoningStore, Thinking
-from tidegate.serve.lockstep import MODEL_FAILURES, WAIT, Lane, LaneKey, Ready, Symbol
+from tidegate.serve.lockstep import MODEL_FAILURES, WAIT, Ready, Symbol, Voice, VoiceKey
 
 _log = structlog.get_logger(__name__)
 
@@ -53,9 +53,9 @@ def by_likelihood(draft: Draft) -> float:
 class _Track:
     """One sequence of the strong model."""
 
-    def __init__(self, lane: Lane, index: int, pending: tuple[int, ...], thinking: bool) -> None:
-        self.lane = lane
-        self.sequence = lane.key.slot * TRACKS + index
+    def __init__(self, voice: Voice, index: int, pending: tuple[int, ...], thinking: bool) -> None:
+        self.voice = voice
+        self.sequence = voice.key.slot * TRACKS + index
         self.pending = pending
         self.fed: list[int] = []
         self.begun = False
@@ -66,21 +66,21 @@ class _Track:
         self.logprobs = 0.0
         self.done = False
         self.failed = False
-        self.seed = sub_seed(lane.join.seed, "candidate", index)
+        self.seed = sub_seed(voice.join.seed, "candidate", index)
         self._thought_seed = sub_seed(self.seed, "reasoning")
-        self.penalties = PenaltyState.of(pending) if needs_penalties(lane.params) else None
+        self.penalties = PenaltyState.of(pending) if needs_penalties(voice.params) else None
         self._noise: Noise | None = None
 
     def draw(self, logits_V: F32Array) -> int:
         """The next token. Raises EngineError for logits without a finite maximum."""
         scores_V = mask_scores(
-            shift_logits(logits_V, self.lane.params, self.penalties), self.lane.params
+            shift_logits(logits_V, self.voice.params, self.penalties), self.voice.params
         )
-        if not self.lane.waiting:
-            return self.lane.noise().sample(scores_V)
+        if not self.voice.waiting:
+            return self.voice.noise().sample(scores_V)
         if self._noise is None:
             self._noise = Noise(logits_V.shape[0])
-        if self.lane.params.temperature > 0.0:
+        if self.voice.params.temperature > 0.0:
             seed = self._thought_seed if self.thinking else self.seed
             self._noise.move(seed, len(self.thoughts if self.thinking else self.tokens))
         return self._noise.sample(scores_V)
@@ -89,16 +89,16 @@ class _Track:
 class _Source:
     """What one stream draws from."""
 
-    def __init__(self, lane: Lane, tracks: tuple[_Track, ...]) -> None:
-        self.lane = lane
+    def __init__(self, voice: Voice, tracks: tuple[_Track, ...]) -> None:
+        self.voice = voice
         self.tracks = tracks
         self.queue: list[int] | None = None
         """The winner's tokens still to be said, last first, once several tracks have run."""
 
-    def adopt(self, lane: Lane) -> None:
-        self.lane = lane
+    def adopt(self, voice: Voice) -> None:
+        self.voice = voice
         for track in self.tracks:
-            track.lane = lane
+            track.voice = voice
 
     def running(self) -> list[_Track]:
         if self.queue is not None:
@@ -124,19 +124,19 @@ class Generator:
         self._store = store
         self._thinking = thinking
         self._scorer = scorer
-        self._sources: dict[LaneKey, _Source] = {}
+        self._sources: dict[VoiceKey, _Source] = {}
         self._alive: set[int] = set()
 
-    def step(self, lanes: Sequence[Lane]) -> tuple[Symbol, ...]:
-        """One decode step of `lanes`: what each says, in their order. New lanes are prefilled."""
-        for lane in lanes:
-            source = self._sources.get(lane.key)
+    def step(self, voices: Sequence[Voice]) -> tuple[Symbol, ...]:
+        """One decode step of `voices`: what each says, in their order. New voices are prefilled."""
+        for voice in voices:
+            source = self._sources.get(voice.key)
             if source is None:
-                self._sources[lane.key] = self._begin(lane)
-            elif source.lane is not lane:
+                self._sources[voice.key] = self._begin(voice)
+            elif source.voice is not voice:
                 # A resumed session joins the stream again, as another object.
-                source.adopt(lane)
-        sources = [self._sources[lane.key] for lane in lanes]
+                source.adopt(voice)
+        sources = [self._sources[voice.key] for voice in voices]
         fed = [track for source in sources for track in self._to_feed(source)]
         fed.sort(key=lambda track: track.sequence)
         logits = self._forward(fed) if fed else {}
@@ -144,32 +144,34 @@ class Generator:
             self._push(source, logits)
         return tuple(self._say(source) for source in sources)
 
-    def keep(self, lanes: Sequence[Lane]) -> None:
-        """Forget every stream that is not among `lanes`."""
-        kept = {lane.key for lane in lanes}
+    def keep(self, voices: Sequence[Voice]) -> None:
+        """Forget every stream that is not among `voices`."""
+        kept = {voice.key for voice in voices}
         for key in [key for key in self._sources if key not in kept]:
             for track in self._sources.pop(key).tracks:
                 self._drop(track)
 
-    def _begin(self, lane: Lane) -> _Source:
-        prompt = lane.join.prompt
+    def _begin(self, voice: Voice) -> _Source:
+        prompt = voice.join.prompt
         thinking = self._thinking
-        asked = lane.join.reasoning is not None or lane.join.recall is not None
+        asked = voice.join.reasoning is not None or voice.join.recall is not None
         usable = thinking is not None or not asked
-        if lane.join.recall is not None and thinking is not None:
-            recalled = self._store.get(lane.join.recall, lane.join.owner)
+        if voice.join.recall is not None and thinking is not None:
+            recalled = self._store.get(voice.join.recall, voice.join.owner)
             usable = recalled is not None
             prompt += thinking.start + (recalled or ()) + thinking.end
-        thinks = lane.join.reasoning is not None and thinking is not None
+        thinks = voice.join.reasoning is not None and thinking is not None
         if thinking is not None and thinks and prompt[-len(thinking.start) :] != thinking.start:
             prompt += thinking.start
-        usable = usable and len(prompt) + lane.join.max_tokens <= self._strong.context_length
+        usable = usable and len(prompt) + voice.join.max_tokens <= self._strong.context_length
         drafted = sum(len(other.tracks) for other in self._sources.values() if not other.queue)
-        usable = usable and drafted + lane.join.candidates <= self._tracks
-        tracks = tuple(_Track(lane, index, prompt, thinks) for index in range(lane.join.candidates))
+        usable = usable and drafted + voice.join.candidates <= self._tracks
+        tracks = tuple(
+            _Track(voice, index, prompt, thinks) for index in range(voice.join.candidates)
+        )
         for track in tracks:
             track.failed = not usable
-        return _Source(lane, tracks)
+        return _Source(voice, tracks)
 
     def _to_feed(self, source: _Source) -> list[_Track]:
         """The tracks to run; before the first step only one, as all read the same prompt."""
@@ -190,7 +192,7 @@ class Generator:
                 try:
                     found[track.sequence] = self._forward_alone(track, intact)
                 except MODEL_FAILURES as failure:
-                    _log.warning("stream_failed", error=type(failure).__name__, key=track.lane.key)
+                    _log.warning("stream_failed", error=type(failure).__name__, key=track.voice.key)
                     track.failed = True
         for track in tracks:
             if track.sequence in found:
@@ -232,9 +234,9 @@ class Generator:
             return
         track.pending = (token,)
         track.tokens.append(token)
-        if track.lane.join.candidates > 1:
+        if track.voice.join.candidates > 1:
             track.logprobs += _logprob(logits_V, token)
-            decision = decide(track.progress, token, track.lane.rules)
+            decision = decide(track.progress, token, track.voice.rules)
             track.progress = decision.progress
             track.done = decision.reason is not None
 
@@ -245,17 +247,17 @@ class Generator:
         if tuple(track.thoughts[-size:]) == thinking.end:
             del track.thoughts[-size:]
             track.thinking = False
-        elif token in track.lane.rules.eos_ids or len(track.thoughts) >= thinking.max_tokens:
+        elif token in track.voice.rules.eos_ids or len(track.thoughts) >= thinking.max_tokens:
             # The model did not close its reasoning, so it is closed for it.
-            if token in track.lane.rules.eos_ids:
+            if token in track.voice.rules.eos_ids:
                 track.thoughts.pop()
                 track.pending = ()
             track.pending += thinking.end
             track.thinking = False
 
     def _say(self, source: _Source) -> Symbol:
-        lane = source.lane
-        if lane.waiting:
+        voice = source.voice
+        if voice.waiting:
             return self._say_waiting(source)
         if source.queue is not None:
             return source.queue.pop()
@@ -276,9 +278,9 @@ class Generator:
                 source.queue = tracks[choice].tokens[::-1]
             for track in tracks:
                 self._drop(track)
-        if source.lane.join.reasoning is not None and not tracks[choice].failed:
+        if source.voice.join.reasoning is not None and not tracks[choice].failed:
             self._store.put(
-                source.lane.join.reasoning, source.lane.join.owner, tuple(tracks[choice].thoughts)
+                source.voice.join.reasoning, source.voice.join.owner, tuple(tracks[choice].thoughts)
             )
         return Ready(choice)
 
@@ -290,9 +292,9 @@ class Generator:
             return -math.inf
         mean = track.logprobs / len(track.tokens)
         try:
-            score = self._scorer(Draft(track.lane.join.prompt, tuple(track.tokens), mean))
+            score = self._scorer(Draft(track.voice.join.prompt, tuple(track.tokens), mean))
         except MODEL_FAILURES as failure:
-            _log.warning("scorer_failed", error=type(failure).__name__, key=track.lane.key)
+            _log.warning("scorer_failed", error=type(failure).__name__, key=track.voice.key)
             return -math.inf
         return -math.inf if math.isnan(score) else score
 

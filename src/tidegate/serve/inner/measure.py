@@ -20,7 +20,7 @@ from tidegate.models.port import F32Array, Model, ModelInfo
 from tidegate.sampling.filters import mask_scores, shift_logits
 from tidegate.sampling.seed import commitment
 from tidegate.serve.inner.generate import TRACKS
-from tidegate.serve.lockstep import Lane
+from tidegate.serve.lockstep import Voice
 
 SHARPNESS = (0.6, 0.8, 1.0, 1.25, 1.6)
 """Inverse temperatures that plain coding may choose from, on top of the sampling temperature."""
@@ -72,29 +72,29 @@ class Measurer:
         """The weak model, remembered."""
         return _Remembering(model, self._weak)
 
-    def said(self, lane: Lane, token: int, micro_bits: int) -> None:
-        """`token` was put into the coder for `lane`; called before the lane takes it.
+    def said(self, voice: Voice, token: int, micro_bits: int) -> None:
+        """`token` was put into the coder for `voice`; called before the voice takes it.
 
         The winner of several candidates is said when its logits are long gone, so such streams are
         not measured.
         """
-        if token < 0 or lane.join.candidates > 1 or lane.join.seed in self._written:
+        if token < 0 or voice.join.candidates > 1 or voice.join.seed in self._written:
             return
-        sums = self._sums.setdefault(lane.join.seed, _Sums())
-        if len(lane.tokens) != len(sums.tokens):
+        sums = self._sums.setdefault(voice.join.seed, _Sums())
+        if len(voice.tokens) != len(sums.tokens):
             return
         sums.tokens.append(token)
         sums.coupled += micro_bits / 65536
-        strong_V = self._strong[lane.key.slot * TRACKS]
+        strong_V = self._strong[voice.key.slot * TRACKS]
         # Where the coder went without the weak model, so do the alternatives.
-        weak_V = self._weak.pop(lane.key.slot, np.zeros_like(strong_V))
-        scores_V = mask_scores(shift_logits(strong_V, lane.params, lane.penalties), lane.params)
-        weak_V = shift_logits(weak_V, lane.params, lane.penalties)
+        weak_V = self._weak.pop(voice.key.slot, np.zeros_like(strong_V))
+        scores_V = mask_scores(shift_logits(strong_V, voice.params, voice.penalties), voice.params)
+        weak_V = shift_logits(weak_V, voice.params, voice.penalties)
         for index, sharpness in enumerate(SHARPNESS):
             log_q = _log_softmax(weak_V * np.float32(sharpness))
             sums.plain[index] -= float(log_q[token]) / LN2
         log_q_V = _log_softmax(weak_V)
-        if lane.params.temperature == 0:
+        if voice.params.temperature == 0:
             sums.kl -= float(log_q_V[token]) / LN2
             return
         log_p_V = _log_softmax(scores_V)
@@ -102,13 +102,13 @@ class Measurer:
         log_p_A = log_p_V[alive_V]
         sums.kl += float(np.exp(log_p_A) @ (log_p_A - log_q_V[alive_V])) / LN2
 
-    def ended(self, lane: Lane) -> None:
+    def ended(self, voice: Voice) -> None:
         """The stream is over; its row is on disk when this returns."""
-        sums = self._sums.pop(lane.join.seed, None)
+        sums = self._sums.pop(voice.join.seed, None)
         if sums is None:
             return
-        self._written.add(lane.join.seed)
-        seed = commitment(lane.join.seed).hex()
+        self._written.add(voice.join.seed)
+        seed = commitment(voice.join.seed).hex()
         row = Row(seed, tuple(sums.tokens), sums.coupled, tuple(sums.plain), sums.kl)
         self._file.write(msgspec.json.encode(row).decode() + "\n")
         self._file.flush()

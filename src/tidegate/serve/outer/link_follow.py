@@ -15,7 +15,7 @@ from tidegate.coding.candidates import Candidates
 from tidegate.coding.upload import ABORT, UploadDecoder
 from tidegate.models.port import Model
 from tidegate.sampling.finish import FinishReason, Rules
-from tidegate.serve.lockstep import WAIT, Lane, LaneKey, Lockstep, Ready, Symbol
+from tidegate.serve.lockstep import WAIT, Lockstep, Ready, Symbol, Voice, VoiceKey
 from tidegate.units import Bits, MicroBits
 from tidegate.wire.connection import Frame
 from tidegate.wire.messages import Pull, Resume, Step
@@ -28,7 +28,7 @@ MICRO: Final = 1 << 16
 class Said:
     """One stream's symbol of a step: the text it let out, and whether and why the stream ended."""
 
-    key: LaneKey
+    key: VoiceKey
     symbol: Symbol
     text: str
     ended: bool
@@ -63,7 +63,7 @@ class Worked:
     step: int
     said: tuple[Said, ...]
     done: StepDone | None
-    costs: tuple[tuple[LaneKey, bool, MicroBits], ...]
+    costs: tuple[tuple[VoiceKey, bool, MicroBits], ...]
     pulls: int
     unsent: Bits
     padding: Bits
@@ -82,10 +82,10 @@ class Follower:
         self._pulls = 0
         self._step: Step | None = None
         self._number = -1
-        self._lanes: deque[tuple[Lane, Candidates | None]] = deque()
+        self._voices: deque[tuple[Voice, Candidates | None]] = deque()
         self._readying = False
         self._said: list[Said] = []
-        self._costs: list[tuple[LaneKey, bool, MicroBits]] = []
+        self._costs: list[tuple[VoiceKey, bool, MicroBits]] = []
 
     def work(self, events: Iterable[Step | Pull | Frame], *, settled: int = 0) -> Worked:
         """Take `events` in schedule order, then decode up to the end of a step or of the bytes.
@@ -132,7 +132,7 @@ class Follower:
         self._last_granted = message.number - 1
         self._pulls = 0
         self._step = None
-        self._lanes.clear()
+        self._voices.clear()
         self._readying = False
         self._said.clear()
         self._costs.clear()
@@ -145,46 +145,46 @@ class Follower:
         self.prepare()
         if self._step is None:
             return None
-        while self._lanes:
-            lane, table = self._lanes[0]
-            symbol = self._get(lane, table)
+        while self._voices:
+            voice, table = self._voices[0]
+            symbol = self._get(voice, table)
             if symbol is None:
                 return None
-            self._lanes.popleft()
-            outcome = self._lockstep.observe(lane, symbol)
-            said = Said(lane.key, symbol, outcome.text, outcome.ended, outcome.reason)
+            self._voices.popleft()
+            outcome = self._lockstep.observe(voice, symbol)
+            said = Said(voice.key, symbol, outcome.text, outcome.ended, outcome.reason)
             self._said.append(said)
         self._step = None
         self._decoder.end_step(self._number)
         return StepDone(self._number, self._lockstep.digest())
 
     def _open(self, step: Step) -> None:
-        lanes = self._lockstep.open(step)
-        self._lanes.extend(zip(lanes, self._lockstep.predict(step.number), strict=True))
+        voices = self._lockstep.open(step)
+        self._voices.extend(zip(voices, self._lockstep.predict(step.number), strict=True))
         self._step, self._number = step, step.number
 
-    def _get(self, lane: Lane, table: Candidates | None) -> Symbol | None:
+    def _get(self, voice: Voice, table: Candidates | None) -> Symbol | None:
         if table is None:
-            return self._get_waiting(lane)
+            return self._get_waiting(voice)
         token = self._decoder.get_token(table)
         if token is not None:
-            self._costs.append((lane.key, True, self._decoder.last_cost))
+            self._costs.append((voice.key, True, self._decoder.last_cost))
         return token
 
-    def _get_waiting(self, lane: Lane) -> Symbol | None:
+    def _get_waiting(self, voice: Voice) -> Symbol | None:
         if not self._readying:
             ready = self._decoder.get_wait()
             if ready is None:
                 return None
-            self._costs.append((lane.key, False, self._decoder.last_cost))
+            self._costs.append((voice.key, False, self._decoder.last_cost))
             if not ready:
                 return WAIT
             self._readying = True
-        if lane.join.candidates > 1:
-            choice = self._decoder.get_choice(lane.join.candidates)
+        if voice.join.candidates > 1:
+            choice = self._decoder.get_choice(voice.join.candidates)
             if choice is None:
                 return None
-            self._costs.append((lane.key, False, self._decoder.last_cost))
+            self._costs.append((voice.key, False, self._decoder.last_cost))
         else:
             choice = 0
         self._readying = False

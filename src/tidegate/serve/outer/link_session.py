@@ -20,7 +20,7 @@ import msgspec
 from tidegate.clock import Clock
 from tidegate.errors import TidegateError
 from tidegate.ledger.entries import CLOSE_BITS
-from tidegate.serve.lockstep import MAX_UNSETTLED, LaneKey
+from tidegate.serve.lockstep import MAX_UNSETTLED, VoiceKey
 from tidegate.serve.outer.link_account import Account, Accounts
 from tidegate.serve.outer.link_follow import MICRO, Follower, Said, Worked
 from tidegate.serve.outer.link_owed import OwedFrames, Pulled
@@ -68,7 +68,7 @@ class Session:
         self._clock = clock
         self._thread = thread
         self._live: dict[int, Stream] = {}
-        self._streams: dict[LaneKey, Stream] = {}
+        self._streams: dict[VoiceKey, Stream] = {}
         self._leaving: dict[int, tuple[Stream, ...]] = {}
         self._grants: deque[Step] = deque()
         self._next = 0

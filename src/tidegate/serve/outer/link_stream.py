@@ -11,7 +11,7 @@ import msgspec
 from tidegate.coding.upload import ABORT
 from tidegate.errors import BudgetExceededError, ProtocolViolationError, TidegateError
 from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job, Place
-from tidegate.serve.lockstep import LaneKey, Ready
+from tidegate.serve.lockstep import Ready, VoiceKey
 from tidegate.serve.outer.link_account import Account, Accounts
 from tidegate.serve.outer.link_follow import Said
 from tidegate.units import Bits
@@ -60,7 +60,7 @@ class Stream:
     def __init__(self, join: Join, account: Account) -> None:
         self.join = join
         self.account = account
-        self.key: LaneKey | None = None
+        self.key: VoiceKey | None = None
         self.waiting = self._unready = join.candidates > 1 or join.reasoning is not None
         self.cancelled = False
         self.granted = 0
@@ -82,10 +82,10 @@ class Stream:
         """Whether all the tokens it may say are in steps granted already."""
         return self.granted >= self.join.max_tokens
 
-    def seat(self, step: int, slot: int) -> LaneKey:
+    def seat(self, step: int, slot: int) -> VoiceKey:
         """It joins at `step`; returns its key."""
         self.join = msgspec.structs.replace(self.join, slot=slot)
-        self.key = LaneKey(step, slot)
+        self.key = VoiceKey(step, slot)
         return self.key
 
     def rewind(self) -> None:

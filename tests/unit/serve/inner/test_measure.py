@@ -13,7 +13,7 @@ from tidegate.sampling.params import SamplingParams
 from tidegate.sampling.seed import commitment
 from tidegate.serve.inner.generate import TRACKS
 from tidegate.serve.inner.measure import SHARPNESS, Measurer, Row, read
-from tidegate.serve.lockstep import Lane, LaneKey
+from tidegate.serve.lockstep import Voice, VoiceKey
 from tidegate.serve.outer.link_stream import make_join
 
 SLOT = 3
@@ -21,7 +21,7 @@ PROMPT = (5, 6, 7)
 STRONG, WEAK = TableModel(), TableModel(blur=0.7)
 
 
-def lane_of(params: SamplingParams, *, seed: int = 1, candidates: int = 1) -> Lane:
+def voice_of(params: SamplingParams, *, seed: int = 1, candidates: int = 1) -> Voice:
     join = make_join(
         job(params=params, prompt_ids=PROMPT, candidates=candidates),
         bytes([seed]) * 32,
@@ -30,7 +30,7 @@ def lane_of(params: SamplingParams, *, seed: int = 1, candidates: int = 1) -> La
     )
     tokenizer = TableTokenizer()
     rules = Rules(job().limits, tokenizer.eos_ids, tokenizer.decode)
-    return Lane(LaneKey(0, SLOT), join, rules, VOCABULARY)
+    return Voice(VoiceKey(0, SLOT), join, rules, VOCABULARY)
 
 
 class Stream:
@@ -41,24 +41,24 @@ class Stream:
         self.strong = measurer.strong(TableModel())
         self.weak = measurer.weak(TableModel(blur=0.7))
 
-    def say(self, lane: Lane, tokens: list[int], *, weak: bool = True) -> None:
+    def say(self, voice: Voice, tokens: list[int], *, weak: bool = True) -> None:
         for place, token in enumerate(tokens):
             fed = (*PROMPT, *tokens[:place]) if place == 0 else (tokens[place - 1],)
             self.strong.forward([(SLOT * TRACKS, fed)])
             if weak:
                 self.weak.forward([(SLOT, fed)])
-            self.measurer.said(lane, token, 65536 * 3)
-            take(lane, token)
+            self.measurer.said(voice, token, 65536 * 3)
+            take(voice, token)
 
     def drop(self) -> None:
         self.strong.drop(SLOT * TRACKS)
         self.weak.drop(SLOT)
 
 
-def take(lane: Lane, token: int) -> None:
-    lane.tokens.append(token)
-    if lane.penalties is not None:
-        lane.penalties = lane.penalties.advance(token)
+def take(voice: Voice, token: int) -> None:
+    voice.tokens.append(token)
+    if voice.penalties is not None:
+        voice.penalties = voice.penalties.advance(token)
 
 
 def log2_softmax(scores_V: np.ndarray) -> np.ndarray:
@@ -121,11 +121,11 @@ def test_sums_are_those_of_a_plain_float64_reference(
     tokens: list[int], params: SamplingParams, tmp_path_factory: pytest.TempPathFactory
 ):
     path = tmp_path_factory.mktemp("rows") / "new" / "rows.jsonl"
-    measurer, lane = Measurer(path), lane_of(params)
-    Stream(measurer).say(lane, tokens)
-    measurer.ended(lane)
+    measurer, voice = Measurer(path), voice_of(params)
+    Stream(measurer).say(voice, tokens)
+    measurer.ended(voice)
     row, (plain, kl) = one(path), expected(params, tokens)
-    assert row.seed == commitment(lane.join.seed).hex()
+    assert row.seed == commitment(voice.join.seed).hex()
     assert row.tokens == tuple(tokens)
     assert row.coupled == 3 * len(tokens)
     assert row.plain == pytest.approx(plain, rel=1e-3, abs=1e-3)
@@ -134,19 +134,19 @@ def test_sums_are_those_of_a_plain_float64_reference(
 
 def test_what_a_resumed_session_says_again_is_counted_once(tmp_path: Path):
     path, params = tmp_path / "rows.jsonl", SamplingParams(temperature=0.7)
-    measurer, lane = Measurer(path), lane_of(params)
+    measurer, voice = Measurer(path), voice_of(params)
     stream = Stream(measurer)
-    stream.say(lane, [4, 5, 6])
+    stream.say(voice, [4, 5, 6])
     # Back to after the first token; the same symbols come again, without the models.
-    del lane.tokens[1:]
+    del voice.tokens[1:]
     for token in (5, 6):
-        measurer.said(lane, token, 65536 * 9)
-        take(lane, token)
-    measurer.ended(lane)
+        measurer.said(voice, token, 65536 * 9)
+        take(voice, token)
+    measurer.ended(voice)
     # And again after its end.
-    del lane.tokens[:]
-    measurer.said(lane, 4, 65536)
-    measurer.ended(lane)
+    del voice.tokens[:]
+    measurer.said(voice, 4, 65536)
+    measurer.ended(voice)
     row, (plain, kl) = one(path), expected(params, [4, 5, 6])
     assert (row.tokens, row.coupled) == ((4, 5, 6), 9)
     assert row.plain == pytest.approx(plain, rel=1e-3)
@@ -157,9 +157,9 @@ def test_a_stream_in_the_place_of_an_aborted_one_is_another(tmp_path: Path):
     path, params = tmp_path / "rows.jsonl", SamplingParams(temperature=0.7)
     measurer = Measurer(path)
     stream = Stream(measurer)
-    stream.say(lane_of(params, seed=1), [4, 5])
+    stream.say(voice_of(params, seed=1), [4, 5])
     stream.drop()
-    again = lane_of(params, seed=2)
+    again = voice_of(params, seed=2)
     stream.say(again, [8])
     measurer.ended(again)
     assert one(path).tokens == (8,)
@@ -167,9 +167,9 @@ def test_a_stream_in_the_place_of_an_aborted_one_is_another(tmp_path: Path):
 
 def test_without_the_weak_model_a_token_costs_its_raw_id(tmp_path: Path):
     path = tmp_path / "rows.jsonl"
-    measurer, lane = Measurer(path), lane_of(SamplingParams(temperature=0.0))
-    Stream(measurer).say(lane, [4, 5], weak=False)
-    measurer.ended(lane)
+    measurer, voice = Measurer(path), voice_of(SamplingParams(temperature=0.0))
+    Stream(measurer).say(voice, [4, 5], weak=False)
+    measurer.ended(voice)
     assert one(path).plain == pytest.approx([2 * np.log2(VOCABULARY)] * len(SHARPNESS))
     assert one(path).tokens == (4, 5)
 
@@ -177,9 +177,9 @@ def test_without_the_weak_model_a_token_costs_its_raw_id(tmp_path: Path):
 def test_aborts_and_streams_of_several_candidates_leave_no_row(tmp_path: Path):
     path = tmp_path / "rows.jsonl"
     measurer = Measurer(path)
-    aborted, several = lane_of(SamplingParams()), lane_of(SamplingParams(), seed=2, candidates=2)
+    aborted, several = voice_of(SamplingParams()), voice_of(SamplingParams(), seed=2, candidates=2)
     measurer.said(aborted, -1, 1)
     measurer.said(several, 5, 1)
-    for lane in (aborted, several):
-        measurer.ended(lane)
+    for voice in (aborted, several):
+        measurer.ended(voice)
     assert read(path) == {}
