@@ -10,7 +10,8 @@ from link_world import QUICK, TableModel, World, job, same
 
 from tidegate.errors import ModelError
 from tidegate.models.port import F32Array
-from tidegate.serve.inner.generate import TRACKS, Draft
+from tidegate.serve.inner.draw import TRACKS
+from tidegate.serve.inner.generate import Draft
 from tidegate.serve.inner.reasoning import Thinking
 from tidegate.serve.jobs import Failed
 from tidegate.serve.outer.link_settings import LinkSettings

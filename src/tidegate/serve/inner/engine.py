@@ -16,6 +16,7 @@ from tidegate.coding.upload import ABORT, UploadEncoder
 from tidegate.errors import ConfigError, LinkError, ProtocolViolationError
 from tidegate.models.port import Model, Tokenizer
 from tidegate.sampling.finish import Limits, Rules
+from tidegate.serve.inner.draw import Drawer
 from tidegate.serve.inner.generate import Generator, Scorer, by_likelihood
 from tidegate.serve.inner.reasoning import ReasoningStore, Thinking
 from tidegate.serve.lockstep import CODER, WAIT, Lockstep, Ready, Symbol, Voice
@@ -52,7 +53,7 @@ class InnerEngine:
 
     def __init__(
         self,
-        strong: Model,
+        strong: Model | Drawer,
         weak: Model,
         tokenizer: Tokenizer,
         store: ReasoningStore,
@@ -63,13 +64,14 @@ class InnerEngine:
         scorer: Scorer = by_likelihood,
         observer: Observer | None = None,
     ) -> None:
-        """`slots` bounds the streams at one time, `tracks` the sequences drafted for them;
-        `observer` is told what every token cost.
+        """`strong` is a model, or an engine that draws itself. `slots` bounds the streams at one
+        time, `tracks` the sequences drafted for them; `observer` is told what every token cost.
 
         Raises:
             ConfigError: the two models do not share a vocabulary.
         """
-        if strong.vocab_size != weak.vocab_size:
+        # An engine that draws itself is asked for tokens, each of which is checked when it comes.
+        if not isinstance(strong, Drawer) and strong.vocab_size != weak.vocab_size:
             raise ConfigError(
                 "The strong and the weak model need one vocabulary.",
                 strong=strong.vocab_size,

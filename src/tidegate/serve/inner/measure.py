@@ -19,7 +19,7 @@ import numpy as np
 from tidegate.models.port import F32Array, Model, ModelInfo
 from tidegate.sampling.filters import mask_scores, shift_logits
 from tidegate.sampling.seed import commitment
-from tidegate.serve.inner.generate import TRACKS
+from tidegate.serve.inner.draw import TRACKS
 from tidegate.serve.lockstep import Voice
 
 SHARPNESS = (0.6, 0.8, 1.0, 1.25, 1.6)

@@ -11,7 +11,7 @@ from link_world import VOCABULARY, TableModel, TableTokenizer, job
 from tidegate.sampling.finish import Rules
 from tidegate.sampling.params import SamplingParams
 from tidegate.sampling.seed import commitment
-from tidegate.serve.inner.generate import TRACKS
+from tidegate.serve.inner.draw import TRACKS
 from tidegate.serve.inner.measure import SHARPNESS, Measurer, Row, read
 from tidegate.serve.lockstep import Voice, VoiceKey
 from tidegate.serve.outer.link_stream import make_join
