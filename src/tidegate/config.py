@@ -58,6 +58,20 @@ class Models(_Section):
     """Tokens a sequence may hold; bounds the memory of the caches."""
 
 
+class Sealed(_Section):
+    """How the inner half opens a strong model that lies sealed; `[models] strong` is the folder."""
+
+    owner: Path | None = None
+    """The owner's public key, got by another way than the folder."""
+    kms: str | None = None
+    """Where data keys come from: a key service as `tidegate vault open --kms` names it, or
+    `lease:SOCKET`; when that lease ends, so does the half."""
+    model_id: str | None = None
+    """The model that is expected; another one of its owner is refused."""
+    manifest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """The sealing that is expected; an older one is refused."""
+
+
 class Link(_Section):
     """The upload-limited link between the halves."""
 
@@ -194,6 +208,7 @@ class Settings(BaseSettings):
     )
 
     models: Models = Models()
+    sealed: Sealed = Sealed()
     link: Link = Link()
     outer: Outer = Outer()
     record: Record = Record()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tidegate.cli import parts
 from tidegate.cli.ground import budgets_of, host_port, open_ledger, secret_bytes
+from tidegate.cli.half_sealed import at_hand, until_lease_ends
 from tidegate.cli.purse import LedgerAllowance
 from tidegate.clock import SystemClock
 from tidegate.config import Inner, Settings
@@ -35,11 +36,12 @@ async def run_inner(
 
     `rig`: what an attacker makes of the strong model; nothing, but for demonstrations.
     """
-    models, inner, zones = settings.models, settings.inner, settings.budget.zones
+    inner, zones = settings.inner, settings.budget.zones
     reviewers = _digests(inner.reviewers)
-    tokenizer = parts.load_tokenizer(models)
-    thinking = _thinking(inner, tokenizer)
-    strong, weak = rig(parts.strong_model(models)), parts.weak_model(models)
+    with at_hand(settings) as models:
+        tokenizer = parts.load_tokenizer(models)
+        thinking = _thinking(inner, tokenizer)
+        strong, weak = rig(parts.strong_model(models)), parts.weak_model(models)
     budgets = budgets_of(settings, models.parameters or strong.describe().parameters)
     observer = None
     if inner.measurements is not None:
@@ -65,7 +67,13 @@ async def run_inner(
             review = ReviewServer(store, tokenizer.decode)
             await stack.enter_async_context(_listening(inner.review_address, review.handle))
         await stack.enter_async_context(_listening(settings.link.address, server.handle))
+        # Without its keys' lease this half may not hold the weights: it ends, and they with it.
+        leased = asyncio.create_task(until_lease_ends(settings.sealed))
+        leased.add_done_callback(lambda _: stop.set())
         await stop.wait()
+        if leased.done():
+            leased.result()
+        leased.cancel()
 
 
 def _thinking(inner: Inner, tokenizer: Tokenizer) -> Thinking | None:

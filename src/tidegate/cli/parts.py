@@ -15,6 +15,7 @@ from tidegate.models.packages import pins
 from tidegate.models.port import Model, ModelInfo
 from tidegate.models.prepared import MANIFEST, manifest_of, prepare
 from tidegate.models.tokenizer import FileTokenizer
+from tidegate.vault.seal_files import NOTE
 
 NGRAM = "ngram"
 
@@ -116,6 +117,11 @@ def strong_parameters(models: Models) -> int:
 def _tokenizer_folder(models: Models, progress: Progress = no_progress) -> Path:
     if models.tokenizer:
         return Path(models.tokenizer)
+    if (Path(models.strong) / NOTE).is_file():
+        raise ConfigError(
+            f"{models.strong} is sealed, its tokenizer with it; set [models] tokenizer to a folder "
+            "that holds the tokenizer's files and no weights"
+        )
     return prepare(models.strong, dtype=models.dtype, progress=progress)
 
 
