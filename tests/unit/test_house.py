@@ -100,7 +100,20 @@ def _figure_keys(path: Path) -> Iterator[str]:
                 yield "".join(map(str, parts))
 
 
-EXTRAS = ("torch", "transformers", "llama_cpp", "pyroute2", "pg8000", "pkcs11", "plotly", "openai")
+EXTRAS = (
+    "torch",
+    "transformers",
+    "llama_cpp",
+    "pyroute2",
+    "pg8000",
+    "pkcs11",
+    "plotly",
+    "openai",
+    "ray",
+    "fsspec",
+    "s3fs",
+    "moto",
+)
 
 
 def test_the_command_line_starts_without_the_extras() -> None:
