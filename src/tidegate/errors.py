@@ -86,3 +86,9 @@ class EngineError(TidegateError):
     """A model failed while it was generating."""
 
     code = "engine_error"
+
+
+class EngineDownError(EngineError):
+    """The engine is gone with all its sequences: no stream of it can go on, and none can begin."""
+
+    code = "engine_down"

@@ -9,10 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tidegate.errors import TidegateError
+
+MODEL_FAILURES: Final = (
+    TidegateError,
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+"""What a model's code may raise."""
 
 F32Array = NDArray[np.float32]
 
@@ -78,6 +91,18 @@ class Model(Protocol):
 
     def drop(self, sequence_id: int) -> None:
         """Forget a sequence. Raises ModelError for an unknown id."""
+        ...
+
+
+@runtime_checkable
+class Recovering(Protocol):
+    """A model that can be lost as a whole, as when one of several hosts that run it is gone.
+
+    Its `forward` then raises EngineDownError, and goes on doing so until `recover` succeeded.
+    """
+
+    def recover(self) -> None:
+        """Bring it back, without any sequence. Raises EngineDownError while that cannot be."""
         ...
 
 

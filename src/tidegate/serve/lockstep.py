@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 
 from tidegate.coding.candidates import Candidates, candidates, no_candidates
 from tidegate.coding.upload import ABORT
-from tidegate.errors import EngineError, ProtocolViolationError, TidegateError
-from tidegate.models.port import F32Array, Model
+from tidegate.errors import EngineError, ProtocolViolationError
+from tidegate.models.port import MODEL_FAILURES, F32Array, Model
 from tidegate.sampling.filters import PenaltyState, needs_penalties, shift_logits
 from tidegate.sampling.finish import FinishReason, Limits, Progress, Rules, decide
 from tidegate.sampling.gumbel import Noise
@@ -27,17 +27,6 @@ CODER: Final = "tidegate-coder-2"
 
 WAIT: Final = -2
 """In place of a token: the stream has nothing to say at this step."""
-
-MODEL_FAILURES: Final = (
-    TidegateError,
-    ArithmeticError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    ValueError,
-)
-"""What a model's code may raise."""
 
 MAX_UNSETTLED: Final = 1024
 """Steps both halves can go back; a session that leaves more of them unsettled is refused."""
@@ -142,6 +131,11 @@ class Lockstep:
         self._next = 0
         self._exact_until = 0
         self._hash = hashlib.blake2b(digest_size=16)
+
+    @property
+    def voices(self) -> int:
+        """How many streams there are now."""
+        return len(self._voices)
 
     def open(self, step: Step) -> tuple[Voice, ...]:
         """Apply cancels and joins; return the streams of this step in the order they are coded.

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from tidegate.errors import ModelError
+from tidegate.errors import EngineDownError, ModelError
 from tidegate.models.engine_model import logprob_of
 from tidegate.models.engine_port import Drawn
-from tidegate.models.port import F32Array, Model
+from tidegate.models.port import MODEL_FAILURES, F32Array, Model
 from tidegate.sampling.filters import PenaltyState, mask_scores, needs_penalties, shift_logits
 from tidegate.sampling.gumbel import Noise
 from tidegate.serve.inner.draw import Drawer, Track
-from tidegate.serve.lockstep import MODEL_FAILURES
 
 _log = structlog.get_logger(__name__)
 
@@ -64,6 +63,9 @@ class ModelDrawer(Drawer):
         try:
             logits_NV = self._strong.forward([(t.sequence, t.pending) for t in tracks])
             found = {t.sequence: row_V for t, row_V in zip(tracks, logits_NV, strict=True)}
+        except EngineDownError:
+            # Nothing is left to try a stream alone on; to abort each would look like an answer.
+            raise
         except MODEL_FAILURES as error:
             _log.warning("strong_batch_failed", error=type(error).__name__, streams=len(tracks))
             # Only a ModelError promises that no sequence has changed.
@@ -72,6 +74,8 @@ class ModelDrawer(Drawer):
             for track in tracks:
                 try:
                     found[track.sequence] = self._forward_alone(track, intact)
+                except EngineDownError:
+                    raise
                 except MODEL_FAILURES as failure:
                     _log.warning("stream_failed", error=type(failure).__name__, key=track.voice.key)
         self._alive |= set(found)

@@ -17,12 +17,12 @@ import structlog
 
 from tidegate.coding.upload import ABORT
 from tidegate.models.engine_port import Drawn
-from tidegate.models.port import Model
+from tidegate.models.port import MODEL_FAILURES, Model
 from tidegate.sampling.finish import decide
 from tidegate.serve.inner.draw import Drawer, Track
 from tidegate.serve.inner.draw_model import ModelDrawer
 from tidegate.serve.inner.reasoning import ReasoningStore, Thinking
-from tidegate.serve.lockstep import MODEL_FAILURES, WAIT, Ready, Symbol, Voice, VoiceKey
+from tidegate.serve.lockstep import WAIT, Ready, Symbol, Voice, VoiceKey
 
 _log = structlog.get_logger(__name__)
 
