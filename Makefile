@@ -27,11 +27,12 @@ demo: venv ## Send real prompts through the link, end with a table and an HTML r
 test: venv ## Run every test, on one torch thread
 	@OMP_NUM_THREADS=1 $(BIN)/pytest
 
-lint: venv ## Check style, types and which room imports which
+lint: venv ## Check style, types, which room imports which, and the Helm chart
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python tools/chart.py check
 
 bench: venv ## Measure, and check every figure against its target; results in out/
 	@mkdir -p out; worst=0; \
@@ -40,9 +41,10 @@ bench: venv ## Measure, and check every figure against its target; results in ou
 	  cat out/bench-$$name.json; \
 	done; exit $$worst
 
-docs: venv ## Renew what is generated in the docs: the zone table and the --help texts
+docs: venv ## Renew what is generated: the zone table, the --help texts, the chart's schema of settings
 	@$(BIN)/python tools/zone_table.py --write
 	@$(BIN)/python tools/help_blocks.py --write
+	@$(BIN)/python tools/chart_schema.py --write
 
 venv: .venv/.project ## Build .venv with pinned packages and the C kernels (the other targets do it too)
 

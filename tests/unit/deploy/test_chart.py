@@ -1,0 +1,276 @@
+"""The chart makes objects that Kubernetes takes, settings that the halves take, and two zones."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import chart
+import chart_schema
+import pytest
+import typer
+import yaml
+
+from tidegate.cli.console_settings import settings_of
+from tidegate.cli.main import app
+from tidegate.config import load
+from tidegate.vault.broker_settings import read_settings
+
+LEAST = yaml.safe_load((chart.CASES / "least.yaml").read_text())
+EVERYTHING = yaml.safe_load((chart.CASES / "everything.yaml").read_text())
+
+
+def _helm(values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    # In a process of its own: Helm's engine brings Go's runtime along.
+    return _ran(json.dumps(values))
+
+
+@cache
+def _ran(values: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, chart.__file__, "json"],
+        input=values,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
+    done = _helm(values)
+    assert done.returncode == 0, done.stderr
+    objects: list[dict[str, Any]] = json.loads(done.stdout)
+    return objects
+
+
+def one(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    [found] = [o for o in objects if (o["kind"], o["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def changed(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    fresh = copy.deepcopy(values)
+    *folders, last = path.split(".")
+    at = fresh
+    for folder in folders:
+        at = at.setdefault(folder, {})
+    at[last] = value
+    return fresh
+
+
+@pytest.mark.parametrize("values", [LEAST, EVERYTHING], ids=["least", "everything"])
+@pytest.mark.parametrize("version", chart.VERSIONS)
+def test_every_object_is_what_kubernetes_takes(values: dict[str, Any], version: str) -> None:
+    objects = rendered(values)
+    wrong = {o["metadata"]["name"]: chart.against_schema(o, version) for o in objects}
+    assert {name: told for name, told in wrong.items() if told} == {}
+
+
+@pytest.mark.parametrize("values", [LEAST, EVERYTHING], ids=["least", "everything"])
+def test_every_pod_is_confined(values: dict[str, Any]) -> None:
+    assert list(chart.against_house(rendered(values))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"hostNetwork": True}, "hostNetwork"),
+        ({"automountServiceAccountToken": True}, "token"),
+        ({"securityContext": {}}, "root"),
+        ({"volumes": [{"name": "all", "hostPath": {"path": "/"}}]}, "host's files"),
+    ],
+)
+def test_the_check_sees_a_pod_that_is_not(change: dict[str, Any], wrong: str) -> None:
+    made = copy.deepcopy(one(rendered(LEAST), "StatefulSet", "tidegate-inner"))
+    made["spec"]["template"]["spec"] |= change
+    assert any(wrong in told for told in chart.against_house([made]))
+
+
+def test_the_check_sees_a_container_that_keeps_a_capability() -> None:
+    made = copy.deepcopy(one(rendered(EVERYTHING), "CronJob", "tidegate-verify"))
+    pod = chart.pod_of(made)
+    assert pod is not None
+    pod["containers"][0]["securityContext"]["capabilities"]["add"] = ["NET_RAW"]
+    assert list(chart.against_house([made])) == [
+        "CronJob tidegate-verify: verify keeps capabilities"
+    ]
+
+
+def test_helms_own_linter_finds_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, chart.__file__, "check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("half", ["inner", "outer"])
+def test_the_halves_read_the_settings_that_the_chart_writes(
+    half: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = one(rendered(EVERYTHING), "ConfigMap", f"tidegate-{half}")["data"]
+    for name, value in data.items():
+        monkeypatch.setenv(name, value)
+    settings = load(None)
+    assert settings.budget.profile == "strict"
+    assert str(settings.link.secret_file) == "/etc/tidegate/link/link.secret"
+    if half == "inner":
+        assert settings.link.address == "0.0.0.0:7000"
+        assert settings.inner.reasoning_start == "<think>"
+    else:
+        assert settings.models.parameters == 8_000_000_000
+        assert settings.budget.principals["alice"].day == 20_000_000
+        assert str(settings.record.key_file) == "/etc/tidegate/record/record.key"
+
+
+def test_the_outer_half_knows_each_lane_by_its_own_name() -> None:
+    objects = rendered(EVERYTHING)
+    data = one(objects, "ConfigMap", "tidegate-outer")["data"]
+    service = one(objects, "Service", "tidegate-inner")
+    lanes = one(objects, "StatefulSet", "tidegate-inner")
+    assert service["spec"]["clusterIP"] == "None"
+    assert lanes["spec"]["serviceName"] == service["metadata"]["name"]
+    assert "tidegate-inner-0.tidegate-inner:7000" in data["TIDEGATE_LINK"]
+
+
+def _secrets(pod: dict[str, Any]) -> set[str]:
+    return {v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v}
+
+
+def test_the_inner_half_gets_no_secret_but_the_links() -> None:
+    pod = chart.pod_of(one(rendered(EVERYTHING), "StatefulSet", "tidegate-inner"))
+    assert pod is not None
+    assert _secrets(pod) == {"tidegate-link"}
+    assert [c.get("envFrom") for c in pod["containers"]] == [
+        [{"configMapRef": {"name": "tidegate-inner"}}]
+    ]
+
+
+def test_a_change_of_settings_restarts_the_half_and_no_other() -> None:
+    before, after = (
+        {
+            half: one(objects, "StatefulSet", f"tidegate-{half}")["spec"]["template"]["metadata"]
+            for half in ("inner", "outer")
+        }
+        for objects in (
+            rendered(LEAST),
+            rendered(changed(LEAST, "outer.settings.link.window", 8)),
+        )
+    )
+    assert before["inner"] == after["inner"]
+    assert before["outer"] != after["outer"]
+
+
+def test_a_ledger_outlives_its_pods() -> None:
+    for made in rendered(EVERYTHING):
+        if made["kind"] == "StatefulSet":
+            kept = made["spec"]["persistentVolumeClaimRetentionPolicy"]
+            assert set(kept.values()) == {"Retain"}
+
+
+def test_the_halves_never_share_a_node_unless_told_to() -> None:
+    for half, other in (("inner", "outer"), ("outer", "inner")):
+        pod = chart.pod_of(one(rendered(EVERYTHING), "StatefulSet", f"tidegate-{half}"))
+        assert pod is not None
+        [rule] = pod["affinity"]["podAntiAffinity"][
+            "requiredDuringSchedulingIgnoredDuringExecution"
+        ]
+        assert rule["topologyKey"] == "kubernetes.io/hostname"
+        assert rule["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == other
+    together = one(
+        rendered(changed(LEAST, "separateNodes", False)), "StatefulSet", "tidegate-inner"
+    )
+    assert "affinity" not in together["spec"]["template"]["spec"]
+
+
+def test_every_command_in_a_pod_is_one_that_tidegate_has() -> None:
+    checked = []
+    for made in rendered(EVERYTHING):
+        pod = chart.pod_of(made)
+        for container in [] if pod is None else pod["containers"]:
+            _parse(container["args"])
+            checked.append(container["name"])
+    assert sorted(checked) == ["broker", "console", "inner", "outer", "verify", "witness"]
+
+
+def _parse(arguments: list[str]) -> None:
+    """Find the command, and each option among its own."""
+    command, rest = typer.main.get_command(app), list(arguments)
+    while hasattr(command, "get_command"):
+        context = command.make_context("tidegate", [], resilient_parsing=True)
+        command = command.get_command(context, rest.pop(0))
+        assert command is not None, arguments
+    known = {option for parameter in command.params for option in parameter.opts}
+    given = {word.partition("=")[0] for word in rest if word.startswith("--")}
+    assert given <= known, given - known
+
+
+def test_the_console_and_the_broker_read_the_files_that_the_chart_writes(tmp_path: Path) -> None:
+    objects = rendered(EVERYTHING)
+    told = one(objects, "ConfigMap", "tidegate-outer-console")["data"]["console.toml"]
+    (tmp_path / "console.toml").write_text(told)
+    console = settings_of(tmp_path / "console.toml")
+    assert (console.port, console.hosts, console.tls is not None) == (
+        8700,
+        ("console.example",),
+        True,
+    )
+    told = one(objects, "ConfigMap", "tidegate-broker")["data"]["broker.toml"]
+    (tmp_path / "broker.toml").write_text(told)
+    assert read_settings(tmp_path / "broker.toml").certificate == "/etc/tidegate/broker-tls/tls.crt"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("inner.setings", {}, "setings"),
+        ("inner.settings.link", {"windw": 8}, "windw"),
+        ("inner.settings.link", {"address": "0.0.0.0:1"}, "address"),
+        ("outer.settings.outer", {"seed_key_file": "/tmp/x"}, "seed_key_file"),
+        ("outer.settings.budget", {"profile": 3}, "profile"),
+        ("image.digest", "sha256:abc", "digest"),
+        ("link.port", 70000, "port"),
+        ("inner.replicas", 0, "replicas"),
+        ("outer.to", [{"ports": []}], "to"),
+        ("inner.storage.size", "much", "size"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_name(path: str, value: Any, named: str) -> None:
+    done = _helm(changed(LEAST, path, value))
+    assert done.returncode == 1
+    assert named in done.stderr
+
+
+@pytest.mark.parametrize(
+    "path", ["link.secret", "inner.models.claim", "outer.models.claim", "outer.keys", "outer.seed"]
+)
+def test_what_has_to_be_said_is_asked_for(path: str) -> None:
+    done = _helm(changed(LEAST, path, ""))
+    assert done.returncode == 1
+    assert f"set {path}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "asked"),
+    [
+        ("console.enabled", True, "console.tls"),
+        ("broker.enabled", True, "broker.files"),
+        ("witness.enabled", True, "witness.logs"),
+        ("verify.enabled", True, "verify.arguments"),
+    ],
+)
+def test_a_part_that_is_switched_on_asks_for_what_it_needs(
+    path: str, value: Any, asked: str
+) -> None:
+    done = _helm(changed(LEAST, path, value))
+    assert done.returncode == 1
+    assert asked in done.stderr
+
+
+def test_the_schema_knows_the_settings_of_today() -> None:
+    text = chart_schema.DOCUMENT.read_text()
+    assert text == chart_schema.renewed(text), "run `make docs`"
