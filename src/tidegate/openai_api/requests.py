@@ -86,7 +86,8 @@ class Options:
     """All that is asked besides the prompt.
 
     `max_tokens` None means as many as fit. `candidates` answers are generated for each of the `n`
-    choices and the winner of each leaves: `best_of` = `n` * `candidates`.
+    choices and the winner of each leaves: `best_of` = `n` * `candidates`. `session` is what the
+    client calls the conversation (`prompt_cache_key`); requests that name one alike go to one lane.
     """
 
     model: str
@@ -100,6 +101,7 @@ class Options:
     stream: bool
     include_usage: bool
     user: str | None
+    session: str
     reasoning: bool
     reasoning_ref: str | None
 
@@ -268,6 +270,8 @@ def _options(
         raise invalid("seed must fit 64 bits, signed.", param="seed")
     if asked.user is not None and len(asked.user) > 256:
         raise invalid("user must be at most 256 characters.", param="user")
+    if asked.prompt_cache_key is not None and len(asked.prompt_cache_key) > 256:
+        raise invalid("prompt_cache_key must be at most 256 characters.", param="prompt_cache_key")
     if not caps.reasoning and (asked.reasoning or asked.reasoning_ref is not None):
         raise invalid("This model does not reason inside.", param="reasoning")
     if asked.reasoning_ref is not None and not _REFERENCE.fullmatch(asked.reasoning_ref):
@@ -287,6 +291,7 @@ def _options(
         stream=stream,
         include_usage=asked.stream_options is not None and bool(asked.stream_options.include_usage),
         user=asked.user,
+        session=asked.prompt_cache_key or "",
         reasoning=bool(asked.reasoning),
         reasoning_ref=asked.reasoning_ref,
     )

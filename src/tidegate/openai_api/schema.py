@@ -47,6 +47,7 @@ class _CommonBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     stream: bool | None = None
     stream_options: StreamOptionsBody | None = None
     user: str | None = None
+    prompt_cache_key: str | None = None
     ignore_eos: bool | None = None
     reasoning: bool | None = None
     reasoning_ref: str | None = None

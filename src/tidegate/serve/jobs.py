@@ -22,7 +22,8 @@ class Job:
 
     `request_id` and `choice` name it; a request with n choices is n jobs. `candidates` > 1 asks the
     inner half to generate that many and let only the scorer's winner leave. `reasoning_ref` is the
-    opaque id of reasoning kept inside, from an earlier answer.
+    opaque id of reasoning kept inside, from an earlier answer. Jobs of one principal that name the
+    same `session` go to the same lane as far as that can be.
     """
 
     request_id: str
@@ -36,6 +37,7 @@ class Job:
     candidates: int = 1
     reasoning: bool = False
     reasoning_ref: str | None = None
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)

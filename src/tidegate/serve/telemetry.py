@@ -51,7 +51,17 @@ class Metrics:
         self._reserved = self._gauge("budget_reserved_bits", "Bits reserved now", "scope")
         self._left = self._gauge("budget_left_bits", "Bits left by the tightest cap", "scope")
         self._ledger_up = self._gauge("ledger_up", "1 if the ledger could be read at this scrape")
-        self._link_up = self._gauge("link_up", "1 while the link over an edge is in step", "edge")
+        self._link_up = self._gauge("link_up", "1 while a link over an edge is in step", "edge")
+        self._lanes_up: dict[tuple[str, str], bool] = {}
+        self._lane_up = self._gauge("lane_up", "1 while a lane is in step", "lane")
+        self._lane_draining = self._gauge(
+            "lane_draining", "1 while a lane takes no jobs, or has ended them all", "lane"
+        )
+        self._lane_streams = self._gauge("lane_streams", "Jobs on a lane or waiting", "lane")
+        self._lane_slots = self._gauge("lane_slots", "Streams that a lane has room for", "lane")
+        self._lane_incidents = self._counter(
+            "lane_incidents", "The incidents of one lane", "lane kind"
+        )
         self._active = self._gauge("active_streams", "Streams that are being answered")
         self._duration = self._histogram(
             "request_duration_seconds", "Request's first byte in to answer's last byte out", _SLOW
@@ -76,13 +86,25 @@ class Metrics:
         """`blocks` were sent again over `edge` since the halves' tables differed."""
         self._resends.labels(edge).inc(blocks)
 
-    def incident(self, kind: str) -> None:
+    def incident(self, kind: str, *, lane: str = "") -> None:
         """Something happened that a person should look at; `kind` is an error code."""
         self._incidents.labels(kind).inc()
+        if lane:
+            self._lane_incidents.labels(lane, kind).inc()
 
-    def link(self, edge: str, *, up: bool) -> None:
-        """Whether the link over `edge` is in step."""
-        self._link_up.labels(edge).set(up)
+    def link(self, edge: str, *, up: bool, lane: str = "") -> None:
+        """Whether the link over `edge` is in step; of several lanes one is enough."""
+        self._lanes_up[edge, lane] = up
+        if lane:
+            self._lane_up.labels(lane).set(up)
+        any_up = any(state for (over, _), state in self._lanes_up.items() if over == edge)
+        self._link_up.labels(edge).set(any_up)
+
+    def lane(self, lane: str, *, streams: int, slots: int, taking: bool) -> None:
+        """How much a lane carries now."""
+        self._lane_streams.labels(lane).set(streams)
+        self._lane_slots.labels(lane).set(slots)
+        self._lane_draining.labels(lane).set(not taking)
 
     def tokens(self, kind: Literal["prompt", "completion"], principal: str, count: int) -> None:
         """`count` tokens were read from, or delivered to, `principal`."""

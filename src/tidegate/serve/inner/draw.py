@@ -22,13 +22,17 @@ class Track:
     stays inside. `seed` draws the one, `thought_seed` the other, each from position 0.
     """
 
-    def __init__(self, voice: Voice, index: int, pending: tuple[int, ...], thinking: bool) -> None:
+    def __init__(
+        self, voice: Voice, index: int, pending: tuple[int, ...], *, longest_thought: int = 0
+    ) -> None:
+        """`longest_thought` bounds its reasoning, in tokens; 0: it does not reason."""
         self.voice = voice
         self.sequence = voice.key.slot * TRACKS + index
         self.pending = pending
         self.fed: list[int] = []
         self.begun = False
-        self.thinking = thinking
+        self.longest_thought = longest_thought
+        self.thinking = longest_thought > 0
         self.thoughts: list[int] = []
         self.tokens: list[int] = []
         self.progress = Progress()

@@ -128,8 +128,10 @@ class Generator:
         usable = usable and len(prompt) + voice.join.max_tokens <= self._drawer.context_length
         drafted = sum(len(other.tracks) for other in self._sources.values() if not other.queue)
         usable = usable and drafted + voice.join.candidates <= self._tracks
+        longest = thinking.max_tokens if thinking is not None and thinks else 0
         tracks = tuple(
-            Track(voice, index, prompt, thinks) for index in range(voice.join.candidates)
+            Track(voice, index, prompt, longest_thought=longest)
+            for index in range(voice.join.candidates)
         )
         for track in tracks:
             track.failed = not usable

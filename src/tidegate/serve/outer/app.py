@@ -1,7 +1,8 @@
 """The HTTP application that users and their OpenAI clients see.
 
-Serves `/v1/models`, `/v1/models/{id}`, `/v1/chat/completions`, `/v1/completions`, `/health` and
-`/metrics`; everything else is refused in OpenAI's error shape.
+Serves `/v1/models`, `/v1/models/{id}`, `/v1/chat/completions`, `/v1/completions`, `/metrics`, and
+for probes `/live` (the process runs), `/ready` and `/health` (it takes requests); everything else
+is refused in OpenAI's error shape.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def create_app(
     clock: Clock,
     metrics: Metrics,
     log: FilteringBoundLogger,
+    admission: Admission | None = None,
     mint: Callable[[], str] = mint_id,
 ) -> Starlette:
     """The application over one engine.
@@ -79,6 +81,7 @@ def create_app(
         clock: the outer clock; `created` and the ticks at which answers leave come from it.
         metrics: where requests are counted.
         log: one line a request goes there, without any text of a user's.
+        admission: counts streams; whoever holds it can let no more begin.
         mint: makes request ids.
     """
     caps = settings.caps(model)
@@ -90,7 +93,7 @@ def create_app(
         clock=clock,
         metrics=metrics,
         log=log,
-        admission=Admission(settings.streams_per_principal, settings.streams),
+        admission=admission or Admission(settings.streams_per_principal, settings.streams),
         attempts=Attempts(),
     )
     chat = partial(read_chat, model=model.id, caps=caps, tokenizer=tokenizer)
@@ -104,7 +107,9 @@ def create_app(
         + [
             Route("/v1/models", views.models),
             Route("/v1/models/{model:path}", views.model),
-            Route("/health", views.health),
+            Route("/health", views.ready),
+            Route("/ready", views.ready),
+            Route("/live", views.live),
             Route("/metrics", views.metrics),
         ],
         middleware=[Middleware(Observed, clock=clock, metrics=metrics, log=log, mint=mint)],
@@ -141,10 +146,14 @@ class _Views:
             )
         return _json(self._model())
 
-    async def health(self, request: Request) -> Response:
-        trace_of(request.scope).route = "/health"
-        if not self._service.engine.healthy():
+    async def ready(self, request: Request) -> Response:
+        trace_of(request.scope).route = request.url.path
+        if self._service.admission.shut or not self._service.engine.healthy():
             raise of_failure("overloaded")
+        return _json({"status": "ok"})
+
+    async def live(self, request: Request) -> Response:
+        trace_of(request.scope).route = "/live"
         return _json({"status": "ok"})
 
     async def metrics(self, request: Request) -> Response:

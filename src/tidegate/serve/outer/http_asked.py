@@ -80,6 +80,7 @@ def jobs_of(asked: Asked, request_id: str, principal: str, attempt: int = 0) -> 
             candidates=options.candidates,
             reasoning=options.reasoning,
             reasoning_ref=options.reasoning_ref,
+            session=options.session,
         )
         for place, (prompt, limits) in enumerate(zip(asked.prompts, asked.limits, strict=True))
         for repeat in range(options.n)

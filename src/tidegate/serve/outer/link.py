@@ -21,10 +21,16 @@ from tidegate.models.port import Model, Tokenizer
 from tidegate.sampling.finish import Limits, Rules
 from tidegate.serve.jobs import Event, Failed, Job, Seeds, seed_of
 from tidegate.serve.lockstep import CODER
+from tidegate.serve.outer.lane_ids import mint
 from tidegate.serve.outer.link_account import Accounts, Purse, worst_case
 from tidegate.serve.outer.link_follow import Follower
 from tidegate.serve.outer.link_session import Session
-from tidegate.serve.outer.link_settings import LinkClosedError, LinkSettings, LinkTotals
+from tidegate.serve.outer.link_settings import (
+    LaneLostError,
+    LinkClosedError,
+    LinkSettings,
+    LinkTotals,
+)
 from tidegate.serve.outer.link_stream import InvalidJobError, Stream, make_join
 from tidegate.serve.telemetry import Metrics
 from tidegate.units import Seconds
@@ -38,6 +44,7 @@ Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWrite
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 _LONGEST_EXACT = 1 << 16
+_LOOK = Seconds(0.02)
 
 
 class LinkEngine:
@@ -70,17 +77,39 @@ class LinkEngine:
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
         self._up = False
+        self._taking = True
+        self.jobs = 0
+        """Jobs that wait for the link or are on it."""
         self.totals = LinkTotals()
 
     async def __aenter__(self) -> LinkEngine:
-        self._task = asyncio.create_task(self._supervise())
+        self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    def start(self) -> None:
+        """Take jobs, over a link that is set up now; also after `drain`."""
+        self._taking = True
+        if self._task is None:
+            self._task = asyncio.create_task(self._supervise())
+
+    async def drain(self) -> None:
+        """Take no more jobs; once those there are have ended, end the session with a goodbye."""
+        self._taking = False
+        while self.jobs or (self._session is not None and self._session.busy):
+            if self._taking:
+                return
+            await self._clock.sleep(_LOOK)
+        await self._hang_up()
+
     async def close(self) -> None:
         """End every stream with an error and the session with a goodbye."""
+        await self._hang_up()
+        self._thread.shutdown(wait=False)
+
+    async def _hang_up(self) -> None:
         if self._task is None:
             return
         if self._session is not None:
@@ -88,16 +117,32 @@ class LinkEngine:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
-        self._thread.shutdown(wait=False)
 
-    async def ended(self) -> None:
-        """Return, or raise what broke it, once the link runs no more: it does not mend itself."""
-        if self._task is not None:
-            await asyncio.shield(self._task)
+    async def ended(self) -> bool:
+        """Wait until the link runs no more: False if somebody ended it, else it cannot mend itself
+        and what broke it is raised."""
+        task = self._task
+        if task is None:
+            return False
+        await asyncio.wait({task})
+        if task.cancelled():
+            return False
+        task.result()
+        return True
+
+    @property
+    def taking(self) -> bool:
+        """Whether jobs are wanted: it does not drain and is not drained."""
+        return self._taking
+
+    @property
+    def drained(self) -> bool:
+        """Whether the link is down because it was drained."""
+        return self._task is None
 
     def healthy(self) -> bool:
-        """Whether the link is connected and in step."""
-        return self._up
+        """Whether the link is connected, in step, and takes jobs."""
+        return self._up and self._taking
 
     async def stream(self, job: Job) -> AsyncIterator[Event]:
         """Answer `job`; see `Engine.stream`.
@@ -105,7 +150,7 @@ class LinkEngine:
         Raises:
             BudgetExceededError: at the first iteration; nothing was charged.
         """
-        reasoning = secrets.token_bytes(16) if job.reasoning else None
+        reasoning = mint(self._settings.lane) if job.reasoning else None
         seed = seed_of(job, self._seeds)
         try:
             join = make_join(job, seed, reasoning, self._weak.vocab_size)
@@ -118,11 +163,13 @@ class LinkEngine:
         bits = worst_case(job, self._settings.max_reasoning)
         stream = Stream(join, self._accounts.open(job.principal, bits))
         self._waiting.append(stream)
+        self.jobs += 1
         self._nudge()
         try:
             async for event in stream.events():
                 yield event
         finally:
+            self.jobs -= 1
             self._leave(stream)
 
     def _leave(self, stream: Stream) -> None:
@@ -144,6 +191,8 @@ class LinkEngine:
             while True:
                 released = await self._run_session()
                 failures = 0 if released else failures + 1
+                if self._settings.lane:
+                    self._end_waiting("The lane broke before the job joined.", LaneLostError.code)
                 if failures >= self._settings.max_failures:
                     self._end_waiting("The model cannot be reached.")
                 pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**failures)
@@ -225,17 +274,19 @@ class LinkEngine:
             thread=self._thread,
         )
 
-    def _end_waiting(self, message: str) -> None:
+    def _end_waiting(self, message: str, code: str = LinkError.code) -> None:
         while self._waiting:
             stream = self._waiting.popleft()
             self._accounts.close(stream.account)
-            stream.fail(LinkError.code, message)
+            stream.fail(code, message)
 
     def _incident(self, code: str) -> None:
         self.totals.incidents += 1
-        self._metrics.incident(code)
-        _log.warning("link_incident", code=code, edge=self._settings.edge)
+        self._metrics.incident(code, lane=self._settings.lane)
+        _log.warning("link_incident", code=code, edge=self._settings.edge, lane=self._settings.lane)
 
     def _set_up(self, up: bool) -> None:
+        if up and not self._up:
+            _log.info("link_up", edge=self._settings.edge, lane=self._settings.lane)
         self._up = up
-        self._metrics.link(self._settings.edge, up=up)
+        self._metrics.link(self._settings.edge, up=up, lane=self._settings.lane)

@@ -24,9 +24,18 @@ class LateFrameError(LinkError):
     code = "late_frame"
 
 
+class LaneLostError(LinkError):
+    """The lane broke before the job joined it: nothing of the job crossed, another may take it."""
+
+    code = "lane_lost"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSettings:
     """How the link is run. `edge` names it in metrics.
+
+    `lane` is its name where there are several; jobs that wait for one that broke are then given
+    back as LaneLostError instead of waiting for its return.
 
     `slots` bounds the streams and `tracks` what the inner half drafts for them; it has the same.
 
@@ -36,6 +45,7 @@ class LinkSettings:
     """
 
     edge: str = "inner"
+    lane: str = ""
     slots: int = 64
     tracks: int = 128
     policy: PullPolicy = field(default_factory=PullPolicy)
