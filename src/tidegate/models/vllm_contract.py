@@ -68,7 +68,9 @@ class Refusal(StrEnum):
     SPECULATIVE_DECODING = "speculative_decoding"
     OTHER_PROCESSORS = "other_processors"
     LORA = "lora"
-    POOLING = "pooling"
+    WATERMARK = "watermark"
+    PROMPT_EMBEDS = "prompt_embeds"
+    DIFFUSION = "diffusion"
     # When a request comes.
     CONTRACT_VERSION = "contract_version"
     UNSEEDED = "unseeded"
@@ -84,6 +86,8 @@ class Refusal(StrEnum):
     STRUCTURED_OUTPUT = "structured_output"
     SEVERAL_CHOICES = "several_choices"
     THINKING_BUDGET = "thinking_budget"
+    FORCED_TOKENS = "forced_tokens"
+    REPETITION_DETECTION = "repetition_detection"
 
 
 MEANING: Final[Mapping[Refusal, str]] = {
@@ -95,7 +99,10 @@ MEANING: Final[Mapping[Refusal, str]] = {
     Refusal.OTHER_PROCESSORS: "another logits processor would change the scores unseen by "
     "re-execution; remove it",
     Refusal.LORA: "re-execution does not apply adapters; start vLLM without LoRA",
-    Refusal.POOLING: "a pooling model draws no tokens; remove the plug-in from this environment",
+    Refusal.WATERMARK: "a watermark draws tokens by its own key; start vLLM without it",
+    Refusal.PROMPT_EMBEDS: "a prompt of embeddings cannot be replayed from token ids; start vLLM "
+    "without --enable-prompt-embeds",
+    Refusal.DIFFUSION: "a diffusion model does not draw one token after the other",
     Refusal.CONTRACT_VERSION: f"{VERSION_KEY} must be {VERSION}; the two sides run different "
     "versions of tidegate",
     Refusal.UNSEEDED: f"a sampled request needs {SEED_KEY}; without it nobody can draw its tokens "
@@ -115,6 +122,8 @@ MEANING: Final[Mapping[Refusal, str]] = {
     Refusal.STRUCTURED_OUTPUT: "a grammar masks tokens, which re-execution does not",
     Refusal.SEVERAL_CHOICES: "each choice needs a seed of its own; send n requests with n = 1",
     Refusal.THINKING_BUDGET: "a thinking budget forces tokens, which re-execution does not",
+    Refusal.FORCED_TOKENS: "trace_decode_token_ids says the tokens instead of the model",
+    Refusal.REPETITION_DETECTION: "repetition_detection ends answers by a rule of its own",
 }
 
 

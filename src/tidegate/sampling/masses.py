@@ -27,11 +27,11 @@ REACH = np.float32(30.0)
 BLOCK = 1 << 14
 """Temporaries of this many numbers stay in the cache and in the allocator's hands."""
 
-_LOG2_E = np.float32(1.44269504)
+LOG2_E = np.float32(1.44269504)
 # ln 2 in two parts; the first has 9 bits, so its product with a small integer is exact.
-_LN2_HIGH = np.float32(355 / 512)
-_LN2_LOW = np.float32(math.log(2) - 355 / 512)
-_EXP_TERMS = tuple(np.float32(1 / math.factorial(n)) for n in (7, 6, 5, 4, 3, 2, 1, 0))
+LN2_HIGH = np.float32(355 / 512)
+LN2_LOW = np.float32(math.log(2) - 355 / 512)
+EXP_TERMS = tuple(np.float32(1 / math.factorial(n)) for n in (7, 6, 5, 4, 3, 2, 1, 0))
 
 
 def best_score(scores_V: F32Array) -> np.float32:
@@ -56,11 +56,11 @@ def integer_masses(gaps_N: F32Array) -> I64Array:
     Relative error below 3e-7 before the floor; a gap of 0 has mass 2**42 exactly.
     """
     gaps_N = np.maximum(gaps_N, -REACH)
-    halvings_N = np.rint(gaps_N * _LOG2_E)
-    rest_N = gaps_N - halvings_N * _LN2_HIGH
-    rest_N -= halvings_N * _LN2_LOW
-    power_N = np.full_like(rest_N, _EXP_TERMS[0])
-    for term in _EXP_TERMS[1:]:
+    halvings_N = np.rint(gaps_N * LOG2_E)
+    rest_N = gaps_N - halvings_N * LN2_HIGH
+    rest_N -= halvings_N * LN2_LOW
+    power_N = np.full_like(rest_N, EXP_TERMS[0])
+    for term in EXP_TERMS[1:]:
         power_N *= rest_N
         power_N += term
     # exp(rest) lies in (0.7, 1.42), so 24 fraction bits hold it exactly.
