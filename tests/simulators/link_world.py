@@ -22,6 +22,7 @@ from tidegate.sampling.finish import Limits
 from tidegate.sampling.gumbel import greedy, sample
 from tidegate.sampling.params import SamplingParams
 from tidegate.sampling.seed import SeedService, prompt_digest, sub_seed
+from tidegate.serve.inner.draw import Drawer
 from tidegate.serve.inner.engine import InnerEngine
 from tidegate.serve.inner.generate import Scorer, by_likelihood
 from tidegate.serve.inner.reasoning import ReasoningStore, Thinking, credential_digest
@@ -214,6 +215,7 @@ class World:
         weak_context: int = 4096,
         strong: Any = None,
         weak: tuple[Any, Any] | None = None,
+        drawer: Drawer | None = None,
     ) -> None:
         self.strong = strong or TableModel(eos_logit=eos_logit)
         self.weak_inner, self.weak_outer = weak or (
@@ -224,7 +226,7 @@ class World:
         self.seeds = SeedService(b"a key of more than 16 bytes")
         self.store = ReasoningStore(SystemClock(), reviewers=(credential_digest(REVIEWER),))
         self.inner = InnerEngine(
-            self.strong,
+            drawer or self.strong,
             self.weak_inner,
             self.tokenizer,
             self.store,

@@ -19,7 +19,7 @@ from tidegate.sampling.finish import Limits, Rules
 from tidegate.serve.inner.draw import Drawer
 from tidegate.serve.inner.generate import Generator, Scorer, by_likelihood
 from tidegate.serve.inner.reasoning import ReasoningStore, Thinking
-from tidegate.serve.lockstep import CODER, WAIT, Lockstep, Ready, Symbol, Voice
+from tidegate.serve.lockstep import CODER, WAIT, Lockstep, Ready, Symbol, Voice, VoiceKey
 from tidegate.units import MicroBits
 from tidegate.wire.messages import PROTOCOL_VERSION, Echo, Hello, Resume, Step
 
@@ -153,13 +153,19 @@ class InnerEngine:
             self._generator.keep(voices)
             done = _Done(step, self._generator.step(voices))
         tables = lockstep.predict(step.number)
+        over: set[VoiceKey] = set()
         for voice, table, symbol in zip(voices, tables, done.symbols, strict=True):
             cost = self._put(voice, table, symbol)
             if self._observer is not None and table is not None and isinstance(symbol, int):
                 self._observer.said(voice, symbol, cost)
             outcome = lockstep.observe(voice, symbol)
-            if self._observer is not None and outcome.ended:
-                self._observer.ended(voice)
+            if outcome.ended:
+                over.add(voice.key)
+                if self._observer is not None:
+                    self._observer.ended(voice)
+        if over:
+            # At once, for an engine that draws ahead would go on until the next step.
+            self._generator.keep([voice for voice in voices if voice.key not in over])
         if hello.echo:
             self._past[step.number] = done
             self._digests[step.number] = lockstep.digest()
