@@ -50,8 +50,7 @@ class VllmFaults:
     bundle: int = 1
     """Tokens in one event."""
     other_noise: bool = False
-    hold: threading.Event | None = None
-    """Completions wait for it."""
+    """Seeds are used the wrong way round."""
 
 
 @dataclass

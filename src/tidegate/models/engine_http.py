@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import queue
+import re
 import threading
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final, TypeVar
@@ -27,7 +28,7 @@ PATIENCE: Final = Seconds(120.0)
 _CONNECT_S: Final = 10.0
 _MOST_LINE: Final = 1 << 20
 _MOST_BODY: Final = 1 << 28
-_MOST_ERROR: Final = 2000
+_NAMED: Final = re.compile(r"tidegate refuses \w+: [^\"(\\\\]{1,300}")
 _DONE: Final = b"[DONE]"
 _REFUSALS: Final = range(400, 500)
 _BUSY: Final = frozenset({408, 425, 429})
@@ -157,10 +158,12 @@ async def _require_ok(answer: httpx2.Response, url: str) -> None:
     status = answer.status_code
     if status == httpx2.codes.OK:
         return
-    said = (await _body(answer, _MOST_LINE))[:_MOST_ERROR].decode(errors="replace")
+    # Never more of what it says, which may quote the prompt.
+    named = _NAMED.search((await _body(answer, _MOST_LINE)).decode(errors="replace"))
+    why = f": {named[0]}" if named else "; its own log says why"
     if status in _REFUSALS and status not in _BUSY:
-        raise EngineRefusedError(f"{url} refuses ({status}): {said}", status=status)
-    raise EngineLostError(f"{url} answers {status}: {said}", status=status)
+        raise EngineRefusedError(f"{url} refuses with {status}{why}", status=status)
+    raise EngineLostError(f"{url} answers {status}{why}", status=status)
 
 
 async def _body(answer: httpx2.Response, most: int) -> bytes:

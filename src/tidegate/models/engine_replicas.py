@@ -242,9 +242,11 @@ class Replicas:
             replica.due = Seconds(self._clock.monotonic() + self._recheck)
 
     def _down(self, replica: _Replica, error: TidegateError) -> None:
+        named = replica.url in error.message
+        reason = error.message if named else f"{replica.url}: {error.message}"
         with self._lock:
-            fresh = replica.up or replica.reason != error.message
-            replica.up, replica.reason = False, error.message
+            fresh = replica.up or replica.reason != reason
+            replica.up, replica.reason = False, reason
         if fresh:
             _log.error("engine_replica_down", url=replica.url, **error.diagnostics())
 

@@ -68,7 +68,7 @@ class _Choice(msgspec.Struct):
 
 class _Answer(msgspec.Struct):
     choices: list[_Choice] = []
-    error: msgspec.Raw | None = None
+    error: dict[str, object] | None = None
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
