@@ -146,7 +146,8 @@ def log(
     Nothing that is missing, damaged or not understood can become a pass.
     """
     from tidegate.cli import verify_shown
-    from tidegate.cli.verify_run import Asked, verify
+    from tidegate.cli.verify_asked import Asked
+    from tidegate.cli.verify_run import verify
     from tidegate.clock import SystemClock
     from tidegate.verify import report_ocsf, report_sarif
     from tidegate.verify.report import exit_status

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tidegate.cli.ground import secret_bytes
-from tidegate.cli.verify_run import policy_of
+from tidegate.cli.verify_asked import policy_of
 from tidegate.errors import ConfigError
 from tidegate.verify import selection_plan
 from tidegate.verify.selection import EPOCH_ENTRIES, By, commitment, epoch_key

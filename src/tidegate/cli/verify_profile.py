@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tidegate import __version__
 from tidegate.cli.progress import bars
-from tidegate.cli.verify_run import opener_of, record_key
+from tidegate.cli.verify_asked import opener_of, record_key
 from tidegate.clock import SystemClock
 from tidegate.errors import ConfigError
 from tidegate.verify import calibrate
