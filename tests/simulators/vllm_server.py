@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from tidegate.models.engine_model import ModelEngine, logprob_of
 from tidegate.models.engine_port import Ask
-from tidegate.models.vllm_contract import RefusedError, read
+from tidegate.models.vllm_contract import VERSION_KEY, RefusedError, read
 from tidegate.sampling.params import SamplingParams
 
 Json = dict[str, Any]
@@ -49,6 +49,8 @@ class VllmFaults:
     """What every request is answered with."""
     bundle: int = 1
     """Tokens in one event."""
+    contract: int | None = None
+    """The version of the contract that the plug-in there speaks, if another."""
     other_noise: bool = False
     """Seeds are used the wrong way round."""
 
@@ -99,14 +101,17 @@ class VllmServer:
             try:
                 ask = self._ask(body, body["prompt"])
             except RefusedError as error:
-                return _refused(error.message)
+                return _refused_in_stream(error.message)
             return StreamingResponse(self._events(body, ask), media_type="text/event-stream")
         prompts = body["prompt"] if isinstance(body["prompt"][0], list) else [body["prompt"]]
         choices = [self._choice(index, body, prompt) for index, prompt in enumerate(prompts)]
         return JSONResponse({"object": "text_completion", "choices": choices})
 
     def _ask(self, body: Json, prompt: Sequence[int]) -> Ask:
-        draw = read(body.get("vllm_xargs"))
+        args = dict(body.get("vllm_xargs") or {})
+        if args and self.faults.contract is not None:
+            args[VERSION_KEY] = -1
+        draw = read(args)
         params, seed = SamplingParams(temperature=0.0), b"\0" * 32
         if draw is not None and self.faults.plugin:
             params, seed = draw.params, draw.seed or seed
@@ -189,6 +194,12 @@ def _listed(logits_V: np.ndarray[Any, Any]) -> Mapping[str, Json]:
         }
         for token in range(VOCABULARY)
     }
+
+
+def _refused_in_stream(message: str) -> Response:
+    event = {"error": {"message": message, "type": "BadRequestError", "code": 400}}
+    text = f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n"
+    return Response(text, media_type="text/event-stream")
 
 
 def _refused(message: str) -> Response:

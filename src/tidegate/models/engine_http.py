@@ -30,9 +30,8 @@ _MOST_LINE: Final = 1 << 20
 _MOST_BODY: Final = 1 << 28
 _NAMED: Final = re.compile(r"tidegate refuses \w+: [^\"(\\\\]{1,300}")
 _DONE: Final = b"[DONE]"
-_REFUSALS: Final = range(400, 500)
-_BUSY: Final = frozenset({408, 425, 429})
-"""Of the refusals those that say nothing about the request."""
+REFUSALS: Final = frozenset(range(400, 500)) - {408, 425, 429}
+"""Statuses that say something about the request, and not only about the moment."""
 
 
 class Http:
@@ -158,12 +157,17 @@ async def _require_ok(answer: httpx2.Response, url: str) -> None:
     status = answer.status_code
     if status == httpx2.codes.OK:
         return
-    # Never more of what it says, which may quote the prompt.
-    named = _NAMED.search((await _body(answer, _MOST_LINE)).decode(errors="replace"))
-    why = f": {named[0]}" if named else "; its own log says why"
-    if status in _REFUSALS and status not in _BUSY:
+    why = refusal_in((await _body(answer, _MOST_LINE)).decode(errors="replace"))
+    if status in REFUSALS:
         raise EngineRefusedError(f"{url} refuses with {status}{why}", status=status)
     raise EngineLostError(f"{url} answers {status}{why}", status=status)
+
+
+def refusal_in(text: str) -> str:
+    """What the plug-in said, found in a server's words; never more of these, which may quote the
+    prompt."""
+    named = _NAMED.search(text)
+    return f": {named[0]}" if named else "; its own log says why"
 
 
 async def _body(answer: httpx2.Response, most: int) -> bytes:

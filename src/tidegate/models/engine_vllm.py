@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from tidegate.models.engine_http import Http
+from tidegate.models.engine_http import REFUSALS, Http, refusal_in
 from tidegate.models.engine_port import Ask, Drawn, EngineLostError, EngineRefusedError
 from tidegate.models.engine_probe import LISTED, LogProbs
 from tidegate.models.engine_replicas import About
@@ -66,9 +66,14 @@ class _Choice(msgspec.Struct):
     logprobs: _LogProbs | None = None
 
 
+class _Error(msgspec.Struct):
+    code: int | str | None = None
+    message: str = ""
+
+
 class _Answer(msgspec.Struct):
     choices: list[_Choice] = []
-    error: dict[str, object] | None = None
+    error: _Error | None = None
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
@@ -133,6 +138,9 @@ class Vllm:
                 error
             )
         if answer.error is not None:
+            # A stream has begun with 200 by the time that vLLM looks at the request.
+            if answer.error.code in REFUSALS:
+                raise EngineRefusedError(f"vLLM refuses{refusal_in(answer.error.message)}")
             raise EngineLostError("vLLM reported an error within an answer")
         drawn: list[Drawn] = []
         for choice in answer.choices:

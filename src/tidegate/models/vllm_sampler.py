@@ -10,7 +10,7 @@ Log-probabilities of vLLM's default mode, `raw_logprobs`, are computed before: t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -64,7 +64,8 @@ class Sampler(FirstInterface, SecondInterface):  # type: ignore[misc]
         """
         check_start(vllm_config, __version__)
         self._requests = where
-        self._drawer = Drawer(vllm_config.model_config.get_vocab_size())
+        self._vocab_size = int(vllm_config.model_config.get_vocab_size())
+        self._drawer = Drawer(self._vocab_size)
         self._rows: dict[int, _Sequence] = {}
         self._slots: dict[int, Draw] = {}
 
@@ -87,7 +88,7 @@ class Sampler(FirstInterface, SecondInterface):  # type: ignore[misc]
             self._rows.pop(index, None)
         for index, params, prompt, output in batch_update.added:
             self._rows.pop(index, None)
-            draw = check_request(params)
+            draw = self._admit(params)
             if draw is not None:
                 self._rows[index] = _Sequence(draw, prompt or (), output)
         for one, other, direction in batch_update.moved:
@@ -100,7 +101,7 @@ class Sampler(FirstInterface, SecondInterface):  # type: ignore[misc]
     def add_request(self, req_idx: int, sampling_params: Any) -> bool:
         """Second runner: a request takes a slot. Raises RefusedError as `update_state`."""
         self._slots.pop(req_idx, None)
-        draw = check_request(sampling_params)
+        draw = self._admit(sampling_params)
         if draw is not None:
             self._slots[req_idx] = draw
         return draw is not None
@@ -118,6 +119,14 @@ class Sampler(FirstInterface, SecondInterface):  # type: ignore[misc]
             for index, token in zip(places, tokens, strict=True):
                 self._rows[index].took(token)
         return logits
+
+    def _admit(self, params: Any) -> Draw | None:
+        draw = check_request(params)
+        if draw is None or not draw.params.logit_bias:
+            return draw
+        # No such token can be said, so nothing changes; but one request must not stop the engine.
+        biases = tuple(one for one in draw.params.logit_bias if one[0] < self._vocab_size)
+        return replace(draw, params=replace(draw.params, logit_bias=biases))
 
     def _second_rows(self, logits: Tensor, ctx: Any) -> dict[int, Row]:
         slots = ctx.idx_mapping_np

@@ -59,6 +59,7 @@ BAD = {
     "plug-in missing": (VllmFaults(plugin=False), "plug-in is not installed"),
     "other noise": (VllmFaults(other_noise=True), "other noise"),
     "version unknown": (VllmFaults(version="0.99.1"), "0.99.1"),
+    "plug-in of another contract": (VllmFaults(contract=9), "tidegate refuses contract_version"),
     "no token ids": (VllmFaults(token_ids=False), "return_token_ids"),
     "garbage": (VllmFaults(garbage=True), "none of its own"),
     "dies within the probe": (VllmFaults(break_after=3), "does not answer"),
