@@ -23,6 +23,9 @@ from tidegate.errors import ConfigError
 
 Positive = Annotated[int, Field(ge=1)]
 
+LaneName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+"""An inner half's name in the settings of outer halves, the same in all of them; or the reverse."""
+
 Zone = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 """A zone's name; edges and ledger accounts are named after it."""
 
@@ -123,6 +126,12 @@ class Outer(_Section):
     ledger: Path = Path("run/outer-ledger.sqlite")
     record: Path | None = None
     """Where to write, outside, which tokens each answer was: for the demo."""
+    control: str = Field(default="run/outer-control.sock", min_length=1)
+    """Where `tidegate serve lanes` and `drain` ask, for this user alone; only with `[lanes]`."""
+    lane_ledger: Path = Path("run/outer-lanes.sqlite")
+    """Holds lanes' own budgets; only with such."""
+    drain_s: int = Field(default=25, ge=0)
+    """How long answers may go on once the half was told to stop; service managers wait longer."""
 
 
 class Record(_Section):
@@ -169,6 +178,8 @@ class Inner(_Section):
     """Where they ask, inside the zone; only with `reviewers`."""
     measurements: Path | None = None
     """Where to write, inside, what each token cost and what it would have cost: for the demo."""
+    drain_s: int = Field(default=25, ge=0)
+    """How long streams may go on once the half was told to stop."""
 
 
 class Caps(_Section):
@@ -177,6 +188,22 @@ class Caps(_Section):
     lifetime: int | None = Field(default=None, ge=0)
     hour: int | None = Field(default=None, ge=0)
     day: int | None = Field(default=None, ge=0)
+
+
+class Lane(_Section):
+    """One link of several: to an inner half in an outer one's settings, and the other way round.
+
+    Both halves need the same secret and the same `max_streams`; what is not set is as in `[link]`.
+    """
+
+    address: str | None = Field(default=None, min_length=1)
+    """The inner half's, in an outer one's settings. An inner half listens at `[link] address` for
+    all its lanes and tells them apart by their secrets."""
+    secret_file: Path
+    """Another one for each lane."""
+    max_streams: Annotated[int, Field(ge=1, le=1024)] | None = None
+    budget: Caps = Caps()
+    """What may cross this lane, on top of every other cap."""
 
 
 class Budget(_Section):
@@ -210,6 +237,7 @@ class Settings(BaseSettings):
     models: Models = Models()
     sealed: Sealed = Sealed()
     link: Link = Link()
+    lanes: dict[LaneName, Lane] = {}
     outer: Outer = Outer()
     record: Record = Record()
     inner: Inner = Inner()

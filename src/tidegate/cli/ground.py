@@ -68,13 +68,32 @@ def budgets_of(settings: Settings, parameters: int) -> Budgets:
     for edge, caps in chosen.edges.items():
         if edge not in edges:
             raise ConfigError(f"there is no edge {edge!r}; there are {', '.join(edges)}")
-        edges[edge] = _budget(caps)
-    principals = {name: _budget(caps) for name, caps in chosen.principals.items()}
+        edges[edge] = budget_of_caps(caps)
+    principals = {name: budget_of_caps(caps) for name, caps in chosen.principals.items()}
     principals[OWN_PRINCIPAL] = next(iter(edges.values()))
     return replace(budgets, edges=tuple(edges.items()), principals=tuple(principals.items()))
 
 
-def _budget(caps: Caps) -> Budget:
+def lane_budgets(budgets: Budgets, settings: Settings) -> Budgets:
+    """`budgets` of an inner half, with an account for each of its lanes.
+
+    One without caps of its own has what the link has where there is only one.
+    """
+    edge = next(iter(dict(budgets.edges).values()))
+    lanes = tuple(
+        (lane_principal(name), edge if lane.budget == Caps() else budget_of_caps(lane.budget))
+        for name, lane in settings.lanes.items()
+    )
+    return replace(budgets, principals=(*budgets.principals, *lanes))
+
+
+def lane_principal(lane: str) -> str:
+    """The name of a lane's account in the inner half's ledger."""
+    return f"lane:{lane}"
+
+
+def budget_of_caps(caps: Caps) -> Budget:
+    """A budget as settings write it."""
     windows = [(HOUR, caps.hour), (DAY, caps.day)]
     return Budget(
         lifetime=caps.lifetime,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from tidegate.bench.direct import DirectEngine
 from tidegate.cli import parts
 from tidegate.cli.ground import secret_bytes
 from tidegate.cli.half_outer import keyring, serve_api
+from tidegate.cli.stopping import Stopping
 from tidegate.clock import SystemClock
 from tidegate.config import Settings
 from tidegate.ledger import Ledger, MemoryStore, profile
@@ -17,7 +17,7 @@ from tidegate.serve.inner.reasoning import ReasoningStore
 from tidegate.serve.telemetry import Metrics
 
 
-async def run_direct(settings: Settings, stop: asyncio.Event, ready: Callable[[int], None]) -> None:
+async def run_direct(settings: Settings, stop: Stopping, ready: Callable[[int], None]) -> None:
     """Serve the API straight from the strong model until `stop`. Raises TidegateError."""
     keys = keyring(settings)
     tokenizer = parts.load_tokenizer(settings.models)

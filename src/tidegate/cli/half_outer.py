@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import uvicorn
 
@@ -16,24 +16,32 @@ from tidegate.cli.ground import (
     open_ledger,
     secret_bytes,
 )
+from tidegate.cli.listening import listening
 from tidegate.cli.outer_log import open_log, seal_of
 from tidegate.cli.purse import LedgerPurse
+from tidegate.cli.purse_lanes import lane_purses
 from tidegate.cli.record import RecordingEngine
 from tidegate.cli.scan_settings import settings_of
+from tidegate.cli.stopping import Stopping
 from tidegate.clock import SystemClock
+from tidegate.config import Lane as LaneOf
 from tidegate.config import Settings
 from tidegate.errors import BudgetExceededError, ConfigError
 from tidegate.ledger import CLOSE_BITS, Ledger
 from tidegate.ledger.budgets import edge_between, edges_along
 from tidegate.ledger.entries import OWN_PRINCIPAL
 from tidegate.models.port import Model, Tokenizer
+from tidegate.models.shared import SharedModel
 from tidegate.sampling.seed import SeedService
 from tidegate.serve.jobs import Engine
 from tidegate.serve.outer.app import create_app
+from tidegate.serve.outer.control import ControlServer
 from tidegate.serve.outer.hold import HeldEngine, SocketExaminer
+from tidegate.serve.outer.http_admission import Admission
 from tidegate.serve.outer.http_server import bound, server_config
-from tidegate.serve.outer.http_settings import HttpSettings, ServedModel
+from tidegate.serve.outer.http_settings import STREAMS, HttpSettings, ServedModel
 from tidegate.serve.outer.keys import Keyring
+from tidegate.serve.outer.lanes import Lane, Lanes
 from tidegate.serve.outer.link import Connect, LinkEngine
 from tidegate.serve.outer.link_account import Purse
 from tidegate.serve.outer.link_settings import LinkSettings
@@ -47,7 +55,7 @@ DEMO_KEY = "tidegate-demo"
 """Public; accepted from the host itself only, and only where settings say so."""
 
 
-async def run_outer(settings: Settings, stop: asyncio.Event, ready: Callable[[int], None]) -> None:
+async def run_outer(settings: Settings, stop: Stopping, ready: Callable[[int], None]) -> None:
     """Serve the API until `stop`; `ready` is called with the port. Raises TidegateError."""
     models, budget = settings.models, settings.budget
     keys = keyring(settings)
@@ -68,11 +76,21 @@ async def run_outer(settings: Settings, stop: asyncio.Event, ready: Callable[[in
         if folder is not None:
             opened = open_log(settings, folder, tokenizer, weak, metrics.incident)
             log = await stack.enter_async_context(opened)
-        link = link_engine(settings, weak, tokenizer, seeds, purse, metrics)
+        link: LinkEngine | Lanes
+        if settings.lanes:
+            purses = stack.enter_context(
+                lane_purses(settings.outer.lane_ledger, settings.lanes, purse)
+            )
+            link = lanes(settings, weak, tokenizer, seeds, purses, metrics)
+            await stack.enter_async_context(
+                listening(settings.outer.control, ControlServer(link).handle)
+            )
+        else:
+            link = link_engine(settings, weak, tokenizer, seeds, purse, metrics)
         await stack.enter_async_context(link)
         # Without its link this half is no use; whoever started it may start it again.
         ended = asyncio.create_task(link.ended())
-        ended.add_done_callback(lambda _: stop.set())
+        ended.add_done_callback(lambda _: stop.break_off())
         engine: Engine = link
         if log is not None:
             engine = RecordedEngine(link, seeds, log, seal_of(settings), settings.record.lora)
@@ -128,11 +146,17 @@ async def serve_api(
     *,
     context_length: int,
     vocab_size: int,
-    stop: asyncio.Event,
+    stop: Stopping,
     ready: Callable[[int], None],
 ) -> None:
-    """Serve the OpenAI API over `engine` until `stop`. Raises ConfigError."""
+    """Serve the OpenAI API over `engine` until `stop`. Raises ConfigError.
+
+    Once told to stop, nothing begins any more, probes hear that it is not ready, and what has begun
+    may end in its own time, up to `drain_s`.
+    """
     clock = SystemClock()
+    limits = http_settings(settings)
+    admission = Admission(limits.streams_per_principal, limits.streams)
     app = create_app(
         engine=engine,
         tokenizer=tokenizer,
@@ -146,10 +170,11 @@ async def serve_api(
         ),
         ledger=ledger,
         edges=edges_along(settings.budget.zones),
-        settings=http_settings(settings),
+        settings=limits,
         clock=clock,
         metrics=metrics,
         log=make_logger(log_stream(), clock),
+        admission=admission,
     )
     listener = bound(settings.outer.host, settings.outer.port)
     port = listener.getsockname()[1]
@@ -160,11 +185,38 @@ async def serve_api(
         await asyncio.sleep(0.02)
     if server.started:
         ready(port)
-    stopping = asyncio.create_task(stop.wait())
+    stopping = asyncio.create_task(stop.asked.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    admission.shut_down()
+    if not serving.done():
+        await stop.patience(admission.emptied(), settings.outer.drain_s)
     server.should_exit = True
     await serving
     stopping.cancel()
+
+
+def lanes(
+    settings: Settings,
+    weak: Model,
+    tokenizer: Tokenizer,
+    seeds: SeedService,
+    purses: Mapping[str, Purse],
+    metrics: Metrics,
+) -> Lanes:
+    """The outer ends of all lanes, over one weak model. Raises ConfigError."""
+    shared = SharedModel(weak, gather=False)
+    links = [
+        Lane(
+            name,
+            link_engine(
+                settings, shared.view(), tokenizer, seeds, purses[name], metrics, name=name
+            ),
+            lane.max_streams or settings.link.max_streams,
+            SystemClock(),
+        )
+        for name, lane in settings.lanes.items()
+    ]
+    return Lanes(links, metrics)
 
 
 def link_engine(
@@ -174,12 +226,17 @@ def link_engine(
     seeds: SeedService,
     purse: Purse,
     metrics: Metrics,
+    *,
+    name: str = "",
 ) -> LinkEngine:
-    """The outer end of the link."""
+    """The outer end of the link, or of the lane `name`. Raises ConfigError."""
     link, budget = settings.link, settings.budget
+    lane = settings.lanes.get(name, LaneOf(address=link.address, secret_file=link.secret_file))
+    if lane.address is None:
+        raise ConfigError(f"lane {name} has no address; an outer half needs the inner half's")
     return LinkEngine(
-        connector(link.address),
-        secret_bytes(link.secret_file),
+        connector(lane.address),
+        secret_bytes(lane.secret_file),
         weak,
         tokenizer,
         seeds,
@@ -188,7 +245,8 @@ def link_engine(
         metrics,
         LinkSettings(
             edge=edge_between(*budget.zones[:2]),
-            slots=link.max_streams,
+            lane=name,
+            slots=lane.max_streams or link.max_streams,
             policy=PullPolicy(delay=Seconds(link.delay_ms / 1000), window=link.window),
             pace=Seconds(link.pace_ms / 1000) if link.pace_ms else None,
             pace_bytes=link.pace_bytes,
@@ -205,6 +263,7 @@ def http_settings(settings: Settings) -> HttpSettings:
         max_tokens=outer.max_tokens,
         chunk_interval=Seconds(outer.chunk_interval_ms / 1000),
         streams_per_principal=outer.streams_per_principal,
+        streams=STREAMS * max(1, len(settings.lanes)),
         open_metrics=outer.open_metrics,
         reasoning=settings.inner.reasoning_start is not None,
     )

@@ -38,6 +38,7 @@ from tidegate.cli import (
     review,
     scan,
     serve,
+    serve_lanes,
     vault,
     vault_broker,
     vault_demo,
@@ -66,6 +67,8 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(up)
 app.command()(attest)
+for lane_command in (serve_lanes.lanes, serve_lanes.drain, serve_lanes.undrain):
+    serve.app.command()(lane_command)
 app.add_typer(serve.app, name="serve")
 app.add_typer(ledger.app, name="ledger")
 log.app.command()(log_follow.follow)

@@ -16,6 +16,7 @@ from tidegate.cli import parts
 from tidegate.cli.ground import log_as_json, log_stream, secret_bytes
 from tidegate.cli.progress import bars
 from tidegate.cli.servers import Servers
+from tidegate.cli.stopping import Stopping
 from tidegate.config import Settings, load
 from tidegate.errors import ConfigError
 from tidegate.ledger.entries import OWN_PRINCIPAL
@@ -82,12 +83,22 @@ def serve(
 
 
 @app.command()
-def inner(settings: SettingsFile = None, pair: Pair = None) -> None:
-    """Run the half beside the weights."""
+def inner(
+    settings: SettingsFile = None,
+    pair: Pair = None,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Is there while outer halves may connect; for probes.")
+    ] = None,
+) -> None:
+    """Run the half beside the weights.
+
+    Told to stop (SIGTERM), it takes no more connections and lets streams end, up to `[inner]
+    drain_s`; told twice, it stops at once.
+    """
     from tidegate.cli.half_inner import run_inner
 
     chosen = settings_of(settings, pair)
-    _until_stopped(lambda stop: run_inner(chosen, stop))
+    _until_stopped(lambda stop: run_inner(chosen, stop, ready_file=ready_file))
 
 
 @app.command()
@@ -98,7 +109,11 @@ def outer(
         Path | None, typer.Option(help="Write the port here once requests are answered.")
     ] = None,
 ) -> None:
-    """Run the half that faces users."""
+    """Run the half that faces users.
+
+    Told to stop (SIGTERM), it takes no more requests, `/ready` says so, and answers may end, up to
+    `[outer] drain_s`; told twice, it stops at once.
+    """
     from tidegate.cli.half_outer import run_outer
 
     chosen = settings_of(settings, pair)
@@ -166,7 +181,8 @@ def key(
 def secrets(settings: SettingsFile = None) -> None:
     """Make the link's and the seeds' secret files where missing, and print where they are."""
     chosen = load(settings)
-    for path in (chosen.link.secret_file, chosen.outer.seed_key_file):
+    lanes = [lane.secret_file for lane in chosen.lanes.values()]
+    for path in (*(lanes or [chosen.link.secret_file]), chosen.outer.seed_key_file):
         secret_bytes(path)
         typer.echo(str(path))
 
@@ -179,15 +195,15 @@ def _announce(ready_file: Path | None) -> Callable[[int], None]:
     return ready
 
 
-def _until_stopped(run: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+def _until_stopped(run: Callable[[Stopping], Awaitable[None]]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     log_as_json(log_stream())
 
     async def body() -> None:
-        stop = asyncio.Event()
+        stop = Stopping()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, stop.ask)
         await run(stop)
 
     asyncio.run(body())

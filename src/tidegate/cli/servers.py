@@ -22,6 +22,9 @@ PATIENCE = 300.0
 
 SETTINGS = "settings.toml"
 
+_GRACE = 40.0
+"""Seconds that a process is given to end: more than a half drains by default."""
+
 _WITH_API = ("outer", "direct")
 
 
@@ -128,7 +131,7 @@ def end(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is None:
         child.send_signal(signal.SIGTERM)
         try:
-            child.wait(20)
+            child.wait(_GRACE)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()

@@ -88,6 +88,11 @@ class InnerEngine:
         self._past: dict[int, _Done] = {}
         self._digests: dict[int, bytes] = {}
 
+    @property
+    def voices(self) -> int:
+        """How many streams of the session there are."""
+        return 0 if self._lockstep is None else self._lockstep.voices
+
     def check(self, hello: Hello) -> None:
         """Refuse an outer half whose code or models differ from ours.
 

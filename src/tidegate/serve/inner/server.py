@@ -1,24 +1,27 @@
-"""The inner half's socket: one outer half at a time, and nothing leaves but frames.
+"""The inner half's socket: one outer half at a time on a lane, and nothing leaves but frames.
 
-1. A connection must greet with the right secret in time, and the newest is the live one.
+1. A connection must greet with a lane's secret in time, and the newest of a lane is the live one.
 2. Messages are read and checked as they come and queued; the queue is bounded.
 3. One worker takes them in order: steps run in a thread of their own, a pull is answered when every
    step granted before it is done.
 4. Before a frame leaves, its bits are taken from this half's own allowance, which fails closed.
 5. Anything wrong is logged here and closes the connection. The outer half is told nothing else.
+
+Where there are several outer halves each has a lane: an engine, a secret and an allowance of its
+own, over one strong model.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 import structlog
 
-from tidegate.errors import BudgetExceededError, LinkError, TidegateError
+from tidegate.errors import BudgetExceededError, EngineDownError, LinkError, TidegateError
 from tidegate.serve.inner.engine import InnerEngine
 from tidegate.units import Bits, Seconds, bits_of
 from tidegate.wire.connection import Connection, Frame, Role
@@ -64,9 +67,14 @@ class InnerServer:
         secret: bytes,
         allowance: Allowance,
         *,
+        lane: str = "",
+        on_down: Callable[[], None] = lambda: None,
         greeting_timeout: Seconds = GREETING_TIMEOUT,
     ) -> None:
-        """`secret` (16 to 128 bytes) is shared with the outer half."""
+        """`secret` (16 to 128 bytes) is shared with the outer half; `lane` names that in logs.
+        `on_down` hears that the strong model's engine is gone as a whole."""
+        self.lane = lane
+        self.on_down = on_down
         self._engine = engine
         self._secret = secret
         self._allowance = allowance
@@ -85,30 +93,34 @@ class InnerServer:
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it ends."""
-        session = _Session(reader)
+        await greet((self,), reader, writer, greeting_timeout=self._greeting_timeout)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a connection has streams that would be cut off."""
+        return self._live.locked() and self._engine.voices > 0
+
+    def knows(self, secret: bytes) -> bool:
+        """Whether it is this lane's secret."""
+        return hmac.compare_digest(secret, self._secret)
+
+    async def serve(self, session: Session, writer: asyncio.StreamWriter, hello: Hello) -> None:
+        """Serve a connection that greeted with this lane's secret.
+
+        Raises TidegateError, OSError, EOFError or TimeoutError: whatever ended it but a goodbye.
+        """
+        # One that reconnects may be here before the end of its last connection is: the newest
+        # wins, so that a peer that fell silent does not hold the link.
+        replaced, older = asyncio.Event(), self._newest
+        self._newest = replaced
+        if older is not None:
+            older.set()
+        async with asyncio.timeout(self._greeting_timeout):
+            await self._live.acquire()
         try:
-            async with asyncio.timeout(self._greeting_timeout):
-                hello = await session.next()
-            if not isinstance(hello, Hello) or not hmac.compare_digest(hello.secret, self._secret):
-                raise LinkError("The greeting is not ours.")
-            # One that reconnects may be here before the end of its last connection is: the newest
-            # wins, so that a peer that fell silent does not hold the link.
-            replaced, older = asyncio.Event(), self._newest
-            self._newest = replaced
-            if older is not None:
-                older.set()
-            async with asyncio.timeout(self._greeting_timeout):
-                await self._live.acquire()
-            try:
-                await self._serve(session, writer, hello, replaced)
-            finally:
-                self._live.release()
-        except TidegateError as error:
-            _log.warning("link_closed", **error.diagnostics())
-        except (OSError, EOFError, TimeoutError) as error:
-            _log.info("link_lost", error=type(error).__name__)
+            await self._serve(session, writer, hello, replaced)
         finally:
-            writer.close()
+            self._live.release()
 
     def close(self) -> None:
         """Let the engine's thread end."""
@@ -116,7 +128,7 @@ class InnerServer:
 
     async def _serve(
         self,
-        session: _Session,
+        session: Session,
         writer: asyncio.StreamWriter,
         hello: Hello,
         replaced: asyncio.Event,
@@ -142,7 +154,7 @@ class InnerServer:
 
     async def _work(
         self,
-        session: _Session,
+        session: Session,
         writer: asyncio.StreamWriter,
         hello: Hello,
         queue: asyncio.Queue[Message],
@@ -158,7 +170,7 @@ class InnerServer:
             await self._act(session, writer, message)
             message = await queue.get()
 
-    async def _act(self, session: _Session, writer: asyncio.StreamWriter, message: Message) -> None:
+    async def _act(self, session: Session, writer: asyncio.StreamWriter, message: Message) -> None:
         match message:
             case Step():
                 await self._run(lambda: self._engine.step(message))
@@ -178,7 +190,37 @@ class InnerServer:
         return await asyncio.shield(future)
 
 
-class _Session:
+async def greet(
+    servers: Sequence[InnerServer],
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    *,
+    greeting_timeout: Seconds = GREETING_TIMEOUT,
+) -> None:
+    """Take a connection's greeting, and let the lane whose secret it holds serve it to its end."""
+    session, lane = Session(reader), ""
+    try:
+        async with asyncio.timeout(greeting_timeout):
+            hello = await session.next()
+        secret = hello.secret if isinstance(hello, Hello) else b""
+        # All are asked, so that the time says nothing about which secret was close.
+        known = [server for server in servers if server.knows(secret)]
+        if not (known and isinstance(hello, Hello)):
+            raise LinkError("The greeting is not ours.")
+        lane = known[0].lane
+        await known[0].serve(session, writer, hello)
+    except EngineDownError as error:
+        _log.error("engine_down", lane=lane, **error.diagnostics())
+        known[0].on_down()
+    except TidegateError as error:
+        _log.warning("link_closed", lane=lane, **error.diagnostics())
+    except (OSError, EOFError, TimeoutError) as error:
+        _log.info("link_lost", lane=lane, error=type(error).__name__)
+    finally:
+        writer.close()
+
+
+class Session:
     """The bytes of one connection as messages."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from tidegate.openai_api.requests import Caps
 from tidegate.units import Bytes, Seconds
@@ -12,6 +13,9 @@ _BODY = Bytes(1 << 20)
 
 _IDLE = Seconds(30.0)
 """A peer that does nothing for this long is taken for gone."""
+
+STREAMS: Final = 256
+"""Streams that may be open for everybody together, for each lane."""
 
 _TICK = Seconds(0.05)
 """Coarser than a step of the link takes, finer than a reader notices."""
@@ -54,7 +58,7 @@ class HttpSettings:
     max_waiting_chars: int = 1 << 18
     send_timeout: Seconds = _IDLE
     streams_per_principal: int = 32
-    streams: int = 256
+    streams: int = STREAMS
     open_metrics: bool = False
     reasoning: bool = False
 
