@@ -23,6 +23,7 @@ from tidegate.cli import (
     bench_verify,
     console,
     exact,
+    fleet,
     gate,
     gate_demo,
     gate_flow,
@@ -122,6 +123,7 @@ vault.app.add_typer(vault_host.app, name="host")
 vault.app.add_typer(vault_kms.app, name="kms")
 app.add_typer(vault.app, name="vault")
 app.add_typer(verify.app, name="verify")
+app.add_typer(fleet.app, name="fleet")
 app.add_typer(audit.app, name="audit")
 app.command()(report)
 app.add_typer(redteam.app, name="redteam")

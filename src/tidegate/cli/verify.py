@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -15,6 +15,9 @@ from tidegate.errors import ConfigError
 from tidegate.verify.replay_findings import Found
 from tidegate.verify.replay_model import Spec, parse
 from tidegate.verify.selection import By
+
+if TYPE_CHECKING:
+    from tidegate.verify.report import Report
 
 DEFAULT = "log"
 """`tidegate verify LOG` is `tidegate verify log LOG`."""
@@ -148,9 +151,6 @@ def log(
     from tidegate.cli import verify_shown
     from tidegate.cli.verify_asked import Asked
     from tidegate.cli.verify_run import verify
-    from tidegate.clock import SystemClock
-    from tidegate.verify import report_ocsf, report_sarif
-    from tidegate.verify.report import exit_status
 
     if html is not None:
         verify_shown.require_plots()
@@ -158,7 +158,7 @@ def log(
         Asked(
             log=log,
             key=key,
-            spec=_spec(model, dtype, tokenizer, threads or _share(workers), max_context),
+            spec=spec_of(model, dtype, tokenizer, threads or _share(workers), max_context),
             profile=profile,
             kept=tuple(kept or ()),
             verifier_key=verifier_key,
@@ -181,17 +181,7 @@ def log(
         ),
         _tell,
     )
-    if html is not None:
-        verify_shown.write_html(html, report)
-    if sarif is not None:
-        sarif.write_bytes(report_sarif.sarif(report, log.name))
-    if ocsf is not None:
-        ocsf.write_bytes(report_ocsf.ocsf(report, SystemClock().now()))
-    if as_json:
-        sys.stdout.buffer.write(report.json() + b"\n")
-    else:
-        verify_shown.show(Console(), report)
-    raise typer.Exit(exit_status(report))
+    deliver(report, log.name, as_json=as_json, html=html, sarif=sarif, ocsf=ocsf)
 
 
 @app.command()
@@ -216,7 +206,7 @@ def profile(
     """
     from tidegate.cli.verify_profile import measure
 
-    spec = _spec(model, dtype, tokenizer, threads, max_context)
+    spec = spec_of(model, dtype, tokenizer, threads, max_context)
     made = measure(
         log,
         key,
@@ -292,9 +282,38 @@ def commit(
     show_commitments(Console(), secret, origin, range(first, first + count), as_json=as_json)
 
 
-def _spec(
+def deliver(
+    report: Report,
+    name: str,
+    *,
+    as_json: bool,
+    html: Path | None,
+    sarif: Path | None,
+    ocsf: Path | None,
+) -> NoReturn:
+    """Write the files, print the report, and exit with what it says; `name` is the record's."""
+    from tidegate.cli import verify_shown
+    from tidegate.clock import SystemClock
+    from tidegate.verify import report_ocsf, report_sarif
+    from tidegate.verify.report import exit_status
+
+    if html is not None:
+        verify_shown.write_html(html, report)
+    if sarif is not None:
+        sarif.write_bytes(report_sarif.sarif(report, name))
+    if ocsf is not None:
+        ocsf.write_bytes(report_ocsf.ocsf(report, SystemClock().now()))
+    if as_json:
+        sys.stdout.buffer.write(report.json() + b"\n")
+    else:
+        verify_shown.show(Console(), report)
+    raise typer.Exit(exit_status(report))
+
+
+def spec_of(
     model: str, dtype: str, tokenizer: str | None, threads: int | None, max_context: int | None
 ) -> Spec:
+    """The verifier's model, as the options name it. Raises ConfigError."""
     engine, name = parse(model)
     if dtype not in ("bfloat16", "float32"):
         raise ConfigError("--dtype is bfloat16 or float32")

@@ -12,7 +12,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
@@ -84,16 +85,34 @@ class Results:
         """Append a result; it is durable on return. Raises RecordError where it cannot be."""
         self._append(msgspec.json.encode(checked))
 
+    def add_all(self, results: Iterable[Checked]) -> None:
+        """Append many, durable together on return. Raises RecordError where they cannot be."""
+        for checked in results:
+            self._write(msgspec.json.encode(checked))
+        self._sync()
+
     def close(self) -> None:
         """Let another run go on."""
         self._file.close()
 
     def _append(self, body: bytes) -> None:
+        self._write(body)
+        self._sync()
+
+    def _write(self, body: bytes) -> None:
         line = memoryview(_mark(body) + b" " + body + b"\n")
-        try:
+        with self._failing():
             while line:
                 line = line[self._file.write(line) :]
+
+    def _sync(self) -> None:
+        with self._failing():
             os.fdatasync(self._file.fileno())
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise RecordError(f"{self._path.name} cannot be written: {error.strerror}") from error
 
