@@ -92,6 +92,6 @@ def sealed_world(
         signer=OWNER,
         shard_bytes=SHARD_BYTES,
         with_digests=with_digests,
-        threads=2,
+        workers=2,
     )
     return SealedWorld(source, place / name, kms, done)

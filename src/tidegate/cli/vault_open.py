@@ -18,7 +18,7 @@ from tidegate.cli.vault_seal import (
     OfModel,
     Owner,
     Pinned,
-    Threads,
+    Workers,
     opened_folder,
     refusals,
     show,
@@ -51,7 +51,7 @@ def open_model(
         str | None, typer.Option(help="Load the engine, and let the model answer this.")
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 32,
-    threads: Threads = None,
+    workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
     """Open a sealed model into memory. No byte of it is written to a disk.
@@ -69,9 +69,9 @@ def open_model(
             _write(out, opened.read_tensor(tensor, key_of, file))
             return
         begun = time.perf_counter()
-        with in_memory(opened, key_of, threads=threads, progress=progress) as folder:
+        with in_memory(opened, key_of, workers=workers, progress=progress) as folder:
             seconds = time.perf_counter() - begun
-            answer = _answer(folder, prompt, max_tokens, threads) if prompt is not None else None
+            answer = _answer(folder, prompt, max_tokens, workers) if prompt is not None else None
     size = sum(one.size for one in opened.manifest.files)
     shown: dict[str, str | int | float] = {
         "model": opened.manifest.model,

@@ -47,8 +47,9 @@ OfModel = Annotated[
     typer.Option("--model-id", help="The model that is expected: another of its owner is refused."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, no table.")]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="Shards at a time; by default one a processor.")
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Shards at a time, a process each; by default one a processor."),
 ]
 Bundle = Annotated[
     Path | None,
@@ -85,7 +86,7 @@ def seal(
     ] = True,
     model_signature: Bundle = None,
     model_key: MakersKey = None,
-    threads: Threads = None,
+    workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
     """Encrypt a model's files, shard by shard, each under a key of its own.
@@ -108,7 +109,7 @@ def seal(
             signer=signer_of(signing_key, signer_name),
             shard_bytes=shard_mib << 20,
             with_digests=digests,
-            threads=threads,
+            workers=workers,
             inspect=inspect,
             progress=progress,
         )
@@ -124,7 +125,7 @@ def verify(
     kms: Annotated[str | None, typer.Option(help=KMS_HELP + " Decrypts everything too.")] = None,
     model_signature: Bundle = None,
     model_key: MakersKey = None,
-    threads: Threads = None,
+    workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
     """Is this what its owner sealed? Without keys: signature, manifest, every byte stored.
@@ -136,15 +137,11 @@ def verify(
         raise ConfigError("a model signature is about plaintext: name the key service, --kms")
     with refusals(), bars() as progress:
         opened = opened_folder(sealed, owner, model_id, manifest)
-        total = len(opened.manifest.shards)
-        for number in range(total):
-            progress("checking shards", number, total)
-            opened.check_shard(number)
-        progress("checking shards", total, total)
+        opened.check_shards(workers=workers, progress=progress)
         if kms is not None:
             keep_off_disk()
             key_of = opened.key_from(kms_of(kms))
-            with in_memory(opened, key_of, threads=threads, progress=progress) as folder:
+            with in_memory(opened, key_of, workers=workers, progress=progress) as folder:
                 if signed is not None:
                     names = tuple(file.name for file in opened.manifest.files)
                     model_signing.compare(signed, folder, names)

@@ -1,37 +1,34 @@
 """A sealed model as a folder whose files exist in memory only, for engines that open folders.
 
-Every file is a memfd: no disk holds it, no other process finds it by name, and it is gone with the
-last mapping. The folder holds links to them and nothing else. What the engine makes of the bytes
-lies in ordinary memory; `keep_off_disk` sees to it that the kernel writes neither to a disk.
+The folder holds links to them and nothing else; they are gone with the last mapping. What the
+engine makes of the bytes lies in ordinary memory; `keep_off_disk` sees to it that the kernel
+does not write that to a disk either.
 """
 
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import resource
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
 from tidegate.models.cache import Progress, no_progress
+from tidegate.vault.crew import Tell, share_out
 from tidegate.vault.errors import VaultError
+from tidegate.vault.memory_files import SWAPS, has_swap, memory_files
 from tidegate.vault.open_sealed import KeyOf, Sealed
 
+_PR_GET_DUMPABLE: Final = 3
 _PR_SET_DUMPABLE: Final = 4
 _MCL_CURRENT: Final = 1
 _MCL_FUTURE: Final = 2
-_FUTURE_WRITE: Final = 0x10
-"""F_SEAL_FUTURE_WRITE; under F_SEAL_WRITE, older kernels refuse even to map for reading."""
-_CLOSED: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _FUTURE_WRITE
 
 
-def keep_off_disk(swaps: Path = Path("/proc/swaps")) -> None:
+def keep_off_disk(swaps: Path = SWAPS) -> None:
     """No core dumps of this process, and nothing of it in swap, from now on.
 
     Raises VaultError where there is swap and the process may not lock its memory.
@@ -40,7 +37,7 @@ def keep_off_disk(swaps: Path = Path("/proc/swaps")) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
         raise VaultError(f"core dumps cannot be turned off: {os.strerror(ctypes.get_errno())}")
-    if len(swaps.read_text().splitlines()) <= 1:
+    if not has_swap(swaps):
         return
     if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE):
         raise VaultError(
@@ -55,67 +52,64 @@ def in_memory(
     sealed: Sealed,
     key_of: KeyOf,
     *,
-    threads: int | None = None,
+    workers: int | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[Path]:
     """A folder that engines open as the model's, while the context is open.
 
-    Every shard is decrypted and checked before it is entered; `threads` defaults to one a
-    processor. Call `keep_off_disk` first. Raises VaultError, TamperedError.
+    Every shard is decrypted and checked before it is entered, by `workers` processes, one a
+    processor by default. Call `keep_off_disk` first. Raises VaultError, TamperedError.
     """
-    handles: dict[str, int] = {}
-    with tempfile.TemporaryDirectory(prefix="tidegate-") as place:
+    with (
+        closing(memory_files()) as memory,
+        tempfile.TemporaryDirectory(prefix="tidegate-") as place,
+    ):
         folder = Path(place)
-        try:
-            for file in sealed.manifest.files:
-                handles[file.name] = os.memfd_create(
-                    "tidegate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-                )
-                link = folder / file.name
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(f"/proc/self/fd/{handles[file.name]}")
-            _fill(sealed, key_of, handles, threads or len(os.sched_getaffinity(0)), progress)
-            for handle in handles.values():
-                fcntl.fcntl(handle, fcntl.F_ADD_SEALS, _CLOSED)
-            yield folder
-        finally:
-            for handle in handles.values():
-                os.close(handle)
+        handles: dict[str, int] = {}
+        for file in sealed.manifest.files:
+            handles[file.name] = memory.create(file.size)
+            link = folder / file.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(f"/proc/self/fd/{handles[file.name]}")
+        _fill(sealed, key_of, handles, workers, progress)
+        memory.shut()
+        yield folder
 
 
 def _fill(
     sealed: Sealed,
     key_of: KeyOf,
     handles: Mapping[str, int],
-    threads: int,
+    workers: int | None,
     progress: Progress,
 ) -> None:
     total = sum(file.size for file in sealed.manifest.files)
-    counting, asking = threading.Lock(), threading.Lock()
     done = 0
 
-    def fill(number: int) -> None:
+    def tell(size: int) -> None:
         nonlocal done
+        done += size
+        progress("opening", done, total)
+
+    def fill(number: int, key: bytes, tell: Tell) -> bytes:
         shard = sealed.manifest.shard(number)
-        with asking:  # what stands behind a key need not serve several threads
-            key = key_of(number)
         with sealed.open_shard(number, key) as opened:
             place = shard.offset
             for piece in opened.stream():
                 _write(handles[shard.file], piece, place)
                 place += len(piece)
-        with counting:
-            done += shard.size
-            progress("opening", done, total)
+                tell(len(piece))
+        return b""
 
     order = sorted(sealed.manifest.shards, key=lambda shard: shard.size, reverse=True)
-    with ThreadPoolExecutor(max(1, threads), "open") as pool:
-        waiting = [pool.submit(fill, shard.number) for shard in order]
-        try:
-            for one in wait(waiting, return_when=FIRST_EXCEPTION).done:
-                one.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    numbers = [shard.number for shard in order]
+    locked = keep_off_disk if _is_kept_off_disk() else None
+    for _ in share_out(numbers, key_of, fill, tell, workers=workers, begin=locked):
+        pass
+
+
+def _is_kept_off_disk() -> bool:
+    return bool(ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) == 0)
 
 
 def _write(handle: int, piece: memoryview, place: int) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidegate.models.cache import Progress, no_progress
 from tidegate.transparency.note import MAX_NOTE_BYTES, Verifier
 from tidegate.vault import seal_files as files
+from tidegate.vault.crew import Tell, share_out
 from tidegate.vault.errors import TamperedError, VaultError
 from tidegate.vault.kms_port import Kms, WrappedKey
 from tidegate.vault.manifest import MAX_MANIFEST_BYTES, Manifest, Shard
@@ -61,6 +63,26 @@ class Sealed:
         """Check a shard's ciphertext against the signature, without its key."""
         shard = self.manifest.shard(number)
         check(files.shard_path(self.folder, number), shard, self._digests(shard))
+
+    def check_shards(self, *, workers: int | None = None, progress: Progress = no_progress) -> None:
+        """`check_shard` for all, by `workers` processes, one a processor by default."""
+        numbers = [shard.number for shard in self.manifest.shards]
+
+        def work(number: int, _: bytes, tell: Tell) -> bytes:
+            self.check_shard(number)
+            tell(1)
+            return b""
+
+        done = 0
+
+        def tell(more: int) -> None:
+            nonlocal done
+            done += more
+            progress("checking shards", done, len(numbers))
+
+        tell(0)
+        for _ in share_out(numbers, lambda _: b"", work, tell, workers=workers):
+            pass
 
     def has_digests(self) -> bool:
         """Whether the signature covers every shard's bytes, not only what its key is."""

@@ -11,9 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from tidegate.disk import replace_whole, sync_folder
 from tidegate.models.cache import Progress, no_progress
 from tidegate.transparency.note import Signer
 from tidegate.vault import seal_files as files
+from tidegate.vault.crew import Tell, share_out
 from tidegate.vault.errors import TamperedError, VaultError
 from tidegate.vault.kms_port import DATA_KEY_BYTES, Kms, WrappedKey
 from tidegate.vault.manifest import MAX_MANIFEST_BYTES, Manifest, Shard
@@ -68,15 +67,16 @@ def seal(
     signer: Signer,
     shard_bytes: int = SHARD_BYTES,
     with_digests: bool = True,
-    threads: int | None = None,
+    workers: int | None = None,
     inspect: Callable[[Manifest], None] | None = None,
     progress: Progress = no_progress,
 ) -> Sealing:
     """Seal every file of `source` into the folder `out`, or finish doing so.
 
     Without digests the signature covers what the keys are, but not each byte: as with other
-    tools, whoever has a shard's key can then replace the shard. `threads` defaults to one a
-    processor. `inspect` may look at the source and raise: what is sealed is what it saw.
+    tools, whoever has a shard's key can then replace the shard. `workers` are processes, by
+    default one a processor. `inspect` may look at the source and raise: what is sealed is what it
+    saw.
 
     Raises VaultError where `out` is sealed already, holds something else, or was begun from files
     that have changed since; KmsError; OSError for the disk.
@@ -93,7 +93,7 @@ def seal(
         kept = {s.number: root for s in manifest.shards if (root := marks.root_of(s)) is not None}
         run = _Run(source, manifest, kms, marks, with_digests, progress)
         missing = [shard for shard in manifest.shards if shard.number not in kept]
-        made = run.seal(missing, threads or len(os.sched_getaffinity(0)))
+        made = run.seal(missing, workers)
         # 3. Nobody wrote to the source meanwhile.
         if _stamps(source, manifest) != stamps:
             raise VaultError(f"{source} was written to while it was sealed; seal it anew")
@@ -128,49 +128,45 @@ class _Run:
         self._marks = marks
         self._with_digests = with_digests
         self._progress = progress
-        self._counting, self._wrapping = threading.Lock(), threading.Lock()
         self._total = sum(shard.size for shard in manifest.shards)
         self._done = 0
-        self._stopped = False
+        self._wrapped: dict[int, WrappedKey] = {}
 
-    def seal(self, missing: list[Shard], threads: int) -> dict[int, bytes]:
-        """Seal the shards, largest first, so that no thread is left with one; their roots."""
+    def seal(self, missing: list[Shard], workers: int | None) -> dict[int, bytes]:
+        """Seal the shards, largest first, so that no worker is left with one; their roots."""
         self._tell(self._total - sum(shard.size for shard in missing))
         order = sorted(missing, key=lambda shard: shard.size, reverse=True)
-        with ThreadPoolExecutor(max(1, threads), "seal") as pool:
-            waiting = [pool.submit(self._shard, shard) for shard in order]
-            try:
-                ended = wait(waiting, return_when=FIRST_EXCEPTION)
-                return dict(one.result() for one in ended.done)
-            finally:
-                self._stopped = True
-                pool.shutdown(cancel_futures=True)
+        numbers = [shard.number for shard in order]
+        made = share_out(numbers, self._key, self._ciphertext, self._tell, workers=workers)
+        return {number: self._finish(number, digests) for number, digests in made}
 
-    def _shard(self, shard: Shard) -> tuple[int, bytes]:
+    def _key(self, number: int) -> bytes:
         key = secrets.token_bytes(DATA_KEY_BYTES)
-        wrapped = self._wrap(key, shard)
-        final = files.shard_path(self._out, shard.number)
+        self._wrapped[number] = self._kms.wrap(key, self._manifest.key_context(number))
+        return key
+
+    def _finish(self, number: int, found: bytes) -> bytes:
+        replace_whole(files.hashes_path(self._out, number), found)
+        files.write_key(self._out, number, self._wrapped.pop(number))
+        root = files.root_of(files.split_digests(found))
+        self._marks.set(self._manifest.shard(number), root)
+        return root
+
+    def _ciphertext(self, number: int, key: bytes, tell: Tell) -> bytes:
+        """Write a shard's; its digests."""
+        final = files.shard_path(self._out, number)
         part = final.with_name(final.name + ".part")
         part.unlink(missing_ok=True)
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            found = self._encrypt(key, shard, handle)
+            found = self._encrypt(key, self._manifest.shard(number), handle, tell)
             os.fsync(handle)
         finally:
             os.close(handle)
         part.replace(final)
-        replace_whole(files.hashes_path(self._out, shard.number), b"".join(found))
-        files.write_key(self._out, shard.number, wrapped)
-        root = files.root_of(found)
-        self._marks.set(shard, root)
-        return shard.number, root
+        return b"".join(found)
 
-    def _wrap(self, key: bytes, shard: Shard) -> WrappedKey:
-        # One at a time: what stands behind a port need not serve several threads.
-        with self._wrapping:
-            return self._kms.wrap(key, self._manifest.key_context(shard.number))
-
-    def _encrypt(self, key: bytes, shard: Shard, handle: int) -> list[bytes]:
+    def _encrypt(self, key: bytes, shard: Shard, handle: int, tell: Tell) -> list[bytes]:
         encryptor = Encryptor(key, self._manifest.shard_context(shard.number))
         plain, sealed = bytearray(_BLOCK), bytearray(HEADER + 3 * SEALED_GROUP)
         head, body = memoryview(sealed)[:HEADER], memoryview(sealed)[HEADER:]
@@ -193,16 +189,13 @@ class _Run:
                 if self._with_digests:
                     found += digests(body[:made])
                 _write(handle, body[:made])
-                self._tell(size)
+                tell(size)
         plain[:] = bytes(_BLOCK)
         return found
 
     def _tell(self, size: int) -> None:
-        with self._counting:
-            if self._stopped:
-                raise VaultError("another shard could not be sealed")
-            self._done += size
-            self._progress("sealing", self._done, self._total)
+        self._done += size
+        self._progress("sealing", self._done, self._total)
 
 
 def _begin(

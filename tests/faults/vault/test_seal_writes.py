@@ -72,7 +72,7 @@ def run(place: Path) -> None:
         kms=LocalKms(place / "kms"),
         signer=OWNER,
         shard_bytes=SHARD_BYTES // 2,
-        threads=1,
+        workers=1,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sealed_world import MODEL, OWNER, SHARD_BYTES, TENSORS, SealedWorld, sealed_world, write_model
 
+from tidegate.vault import memory_files as mounted
 from tidegate.vault.errors import VaultError
 from tidegate.vault.kms_local import LocalKms
 from tidegate.vault.open_memory import in_memory, keep_off_disk
@@ -31,7 +34,7 @@ def bare(tmp_path_factory) -> SealedWorld:
 
 def test_in_memory_every_file_is_what_it_was(world: SealedWorld, bare: SealedWorld):
     for one in (world, bare):
-        with in_memory(one.open(), one.keys(), threads=2) as folder:
+        with in_memory(one.open(), one.keys(), workers=2) as folder:
             names = sorted(p.relative_to(folder) for p in folder.rglob("*") if not p.is_dir())
             for name in names:
                 assert (folder / name).read_bytes() == (one.model / name).read_bytes()
@@ -210,14 +213,48 @@ def test_two_processes_do_not_seal_into_one_folder(tmp_path: Path):
         seal(source, tmp_path / "a", model=MODEL, kms=kms, signer=OWNER, inspect=second)
 
 
-def test_memory_is_read_only_once_it_was_checked(world: SealedWorld):
+def no_mounting() -> int:
+    raise PermissionError(errno.EPERM, "not permitted")
+
+
+@pytest.mark.parametrize("kind", ["as this host may", "memfd", "memfd, with swap"])
+def test_memory_is_read_only_once_it_was_checked(
+    world: SealedWorld, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    if kind.startswith("memfd"):
+        monkeypatch.setattr(mounted, "_tmpfs", no_mounting)
+        monkeypatch.setattr(mounted, "has_swap", lambda _: kind.endswith("swap"))
     with in_memory(world.open(), world.keys()) as folder:
-        handle = os.open(folder / "config.json", os.O_RDWR)
-        try:
-            with pytest.raises(OSError, match="not permitted"):
+        for file in world.sealing.manifest.files:
+            assert (folder / file.name).read_bytes() == (world.model / file.name).read_bytes()
+        with pytest.raises(OSError, match=r"not permitted|Read-only"):  # noqa: PT012
+            handle = os.open(folder / "config.json", os.O_RDWR)
+            try:
                 os.write(handle, b"x")
+            finally:
+                os.close(handle)
+
+
+def test_a_memfd_is_locked_in_memory_before_it_is_filled_where_there_is_swap(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(mounted, "_tmpfs", no_mounting)
+    swaps = Path(f"/proc/self/fd/{os.memfd_create('swaps')}")
+    swaps.write_text("Filename Type Size Used Priority\n/swapfile file 1 0 -2\n")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            keep_off_disk(swaps)
+            files = mounted.memory_files(swaps)
+            handle = files.create(1 << 22)
+            os.pwrite(handle, b"x" * (1 << 22), 0)
+            smaps = Path("/proc/self/smaps").read_text()
+            after = smaps.split("/memfd:tidegate", 1)[1]
+            locked = re.search(r"Locked: +(\d+) kB", after)
+            os._exit(7 if locked and int(locked[1]) == 4096 else 1)
         finally:
-            os.close(handle)
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
 
 def test_nothing_is_left_of_an_opened_model(world: SealedWorld):
