@@ -11,7 +11,7 @@ from hypothesis import settings
 from tidegate.gate.needs import missing
 from tidegate.gate.worlds import World, world
 
-LOUD = ("THE GATE", "not tested here", "GENUINE EVIDENCE", "the real logs are not")
+LOUD = ("THE GATE", "not tested here", "GENUINE EVIDENCE", "the real logs are not", "VLLM")
 """What reasons for skipping are repeated at the end of a run."""
 
 # Set before anything imports torch; `make test` sets the same.
