@@ -4,17 +4,39 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from tidegate.models.port import F32Array, Model, ModelInfo
+from tidegate.models.port import F32Array, ModelInfo
 from tidegate.models.replay_port import PIECE_ROWS, Forced, check_forced
+
+
+class Opened(Protocol):
+    """What a replay says of the model behind it; a `port.Model` does."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def context_length(self) -> int: ...
+
+    @property
+    def eos_ids(self) -> frozenset[int]: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def exact(self) -> bool: ...
+
+    def describe(self) -> ModelInfo: ...
 
 
 class ForcedReplay(ABC):
     """`replay_port.Replay` over any opened model; an adapter adds the pass itself."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Opened) -> None:
         self.vocab_size = model.vocab_size
         self.context_length = model.context_length
         self.eos_ids = model.eos_ids

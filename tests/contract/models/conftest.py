@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -280,7 +280,23 @@ class Twins:
     tolerance: float
 
 
-@pytest.fixture(params=["transformers", "exact-native-avx2", "exact-numpy", "llama.cpp"])
+@pytest.fixture(scope="session")
+def vllm_replay(tiny_folder: Path) -> Iterator[Replay]:
+    """The small Llama behind the server that `replay_vllm` speaks to."""
+    from pooling_server import PoolingServer
+    from vllm_server import running
+
+    from tidegate.models import transformers_torch
+    from tidegate.models.replay_vllm import VllmReplay, open_head
+
+    model = transformers_torch.load(tiny_folder, dtype="float32", threads=1)
+    with running(PoolingServer(model)) as server:
+        replay = VllmReplay(server.url, open_head(tiny_folder, "float32"), accepted="")
+        yield replay
+        replay.close()
+
+
+@pytest.fixture(params=["transformers", "vllm", "exact-native-avx2", "exact-numpy", "llama.cpp"])
 def twins(request: pytest.FixtureRequest) -> Twins:
     """Two instances of one model, behind both ports."""
     kind: str = request.param
@@ -304,6 +320,12 @@ def twins(request: pytest.FixtureRequest) -> Twins:
     folder = request.getfixturevalue("tiny_folder")
     from tidegate.models import transformers_torch
     from tidegate.models.replay_transformers import TransformersReplay
+
+    if kind == "vllm":
+        replay = request.getfixturevalue("vllm_replay")
+        return Twins(
+            lambda: (transformers_torch.load(folder, dtype="float32", threads=1), replay), 1e-3
+        )
 
     def pair() -> tuple[Model, Replay]:
         one, other = (transformers_torch.load(folder, dtype="float32", threads=1) for _ in range(2))

@@ -91,4 +91,10 @@ def test_a_replay_says_which_model_it_is(twins: Twins):
     model, replay = twins.open()
     assert (replay.fingerprint, replay.vocab_size) == (model.fingerprint, model.vocab_size)
     assert (replay.exact, replay.eos_ids) == (model.exact, model.eos_ids)
-    assert replay.describe() == model.describe()
+    # What runs the replay may be another program than what decoded.
+    theirs, ours = replay.describe(), model.describe()
+    assert (theirs.name, theirs.licence, theirs.provenance) == (
+        ours.name,
+        ours.licence,
+        ours.provenance,
+    )
