@@ -7,8 +7,6 @@ verdict is in the book nothing has happened, afterwards it is done.
 
 from __future__ import annotations
 
-import os
-import signal
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -155,8 +153,7 @@ class Worker:
                 self._pool.put(left.popleft())
             checked = self._pool.take(self._post.patience)
             if checked is None:
-                for process in self._pool.processes:
-                    os.kill(process, signal.SIGKILL)
+                self._pool.stop_busy()
                 continue
             results.append(checked)
             step(len(results))

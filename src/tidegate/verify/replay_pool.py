@@ -132,6 +132,12 @@ class Pool:
                 return None
         return ordered.popleft().checked
 
+    def stop_busy(self) -> None:
+        """End whoever has an answer in hand, as if it had died over it: for one that hangs."""
+        for worker in self._workers:
+            if worker.job is not None:
+                worker.process.kill()
+
     def _turn(self, timeout: float | None) -> bool:
         """Wait for messages and deaths; whether there were any."""
         pipes = {worker.pipe: worker for worker in self._workers}
