@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from tidegate.clock import Clock
 from tidegate.errors import LedgerError, TidegateError
@@ -21,11 +22,15 @@ from tidegate.ledger.entries import (
     plain,
 )
 from tidegate.ledger.errors import HeadMovedError
-from tidegate.ledger.state import Reservation, State, decide
+from tidegate.ledger.state import Reservation, Row, State, decide
 from tidegate.ledger.store import Store
 from tidegate.ledger.verify import Verdict, catch_up, verify
 from tidegate.transparency.note import Checkpoint, Signer
 from tidegate.units import Bits
+
+Step = Callable[[State, int, int], tuple[State, tuple[Row, ...]]]
+"""What to write, given the state, ledger time and wall time, both in milliseconds: the state after
+it, and its rows. Called again, with what has changed, where another writer was first."""
 
 ATTEMPTS = 1_000
 """Lost races in a row before giving up: each loss means that some other writer got on."""
@@ -122,6 +127,12 @@ class Ledger:
             BudgetExceededError: as `reserve`, of the first command that is refused.
             LedgerError: a command that breaks a rule, or the store failed.
         """
+        return self.carry_out(
+            lambda state, time, wall: decide(state, commands, time=time, wall=wall)
+        )
+
+    def carry_out(self, step: Step) -> int:
+        """`record` for commands that depend on the state. Returns and raises the same."""
         with self._lock:
             for _ in range(ATTEMPTS):
                 fresh = self._stale
@@ -129,7 +140,7 @@ class Ledger:
                     self._refresh()
                 before, wall = self._state, max(0, int(1000 * self._clock.now()))
                 try:
-                    after, rows = decide(before, commands, time=self._time(), wall=wall)
+                    after, rows = step(before, self._time(), wall)
                 except TidegateError:
                     if fresh:
                         raise

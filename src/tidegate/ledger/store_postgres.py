@@ -1,43 +1,52 @@
 """Rows in a PostgreSQL table: for writers on several machines. Needs `pip install tidegate[vault]`.
 
-An append takes the table's lock, looks where the log ends, and writes only on top of that. The
-server has to write to the disk what it says is committed: one that runs with `fsync` off is
-refused, and `synchronous_commit` is on whatever the server's own setting.
+An append is one statement. It writes only where the row before its first one has the expected
+head, and the rows' numbers are the primary key: of two appends on one head the later waits for the
+earlier and then fails. So there is one order whatever the isolation level, without a table lock,
+and the writer learns who won by trying (https://www.postgresql.org/docs/current/index-unique-checks.html).
+
+What has to hold of the server travels in the same statement: that it syncs to its disk and, if so
+asked, that it waits for a standby (`synchronous_standby_names`). `synchronous_commit` is on
+whatever the server's own setting.
 """
 
 from __future__ import annotations
 
-import re
-import ssl
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
-import pg8000.dbapi
-
-from tidegate.errors import ConfigError, LedgerError
-from tidegate.ledger.errors import HeadMovedError
+from tidegate.ledger.errors import HeadMovedError, RolledBackError, UnreplicatedError
+from tidegate.ledger.migrations import checked, migrate, version
 from tidegate.ledger.state import EMPTY, Row, Tip
+from tidegate.ledger.store_postgres_connect import Asked, DuplicateError, Primary
 
 TIMEOUT_S = 10.0
 """An append takes milliseconds; a server that is silent for this long is not there."""
 
-_TABLE = re.compile(r"[a-z_][a-z0-9_]{0,40}")
+_TIP = "SELECT n, head FROM {table} ORDER BY n DESC LIMIT 1"
 
-_SCHEMA = (
-    """CREATE TABLE IF NOT EXISTS {table} (
-        n BIGINT PRIMARY KEY CHECK (n >= 0),
-        entry BYTEA NOT NULL,
-        head BYTEA NOT NULL CHECK (length(head) = 32)
-    )""",
-    """CREATE OR REPLACE FUNCTION {table}_is_final() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN RAISE EXCEPTION 'the log is append-only'; END $$""",
-    """CREATE OR REPLACE TRIGGER {table}_stays
-        BEFORE UPDATE OR DELETE OR TRUNCATE ON {table}
-        EXECUTE FUNCTION {table}_is_final()""",
-)
+_READ = """SELECT entry, head FROM {table}
+  WHERE n >= CAST(:start AS BIGINT) ORDER BY n LIMIT CAST(:most AS BIGINT)"""
+
+_HEAD = "SELECT head FROM {table} WHERE n = CAST(:n AS BIGINT)"
+
+READY = """SELECT 1
+    WHERE current_setting('fsync') = 'on'
+      AND (NOT CAST(:replicated AS BOOLEAN) OR current_setting('synchronous_standby_names') <> '')
+      AND (CAST(:size AS BIGINT) = 0 OR EXISTS (SELECT FROM {table}
+        WHERE n = CAST(:size AS BIGINT) - 1 AND head = CAST(:head AS BYTEA)))"""
+"""One row where an append on top of `head` may go ahead."""
+
+PUT = """INSERT INTO {table}
+    SELECT CAST(:size AS BIGINT) + place - 1, entry, head
+    FROM ready, unnest(CAST(:entries AS BYTEA[]), CAST(:heads AS BYTEA[]))
+      WITH ORDINALITY AS row (entry, head, place)
+    RETURNING 1"""
+
+_APPEND = f"WITH ready AS ({READY}), put AS ({PUT}) SELECT count(*) FROM put"  # noqa: S608
+
+_SAFE = """SELECT current_setting('fsync') = 'on',
+    current_setting('synchronous_standby_names') <> ''"""
 
 
 class PostgresStore:
@@ -45,103 +54,104 @@ class PostgresStore:
 
     Args:
         url: `postgresql://user:password@host:port/database`, over TLS with the system's roots; or
-            `postgresql://user@/database?host=/folder/of/the/socket`.
+            `postgresql://user@/database?host=/folder/of/the/socket`. Several: the servers of one
+            cluster, of which one takes writes.
         table: its name; made if it is not there.
+        replicated: take a server only while it waits for a standby before it says "committed".
+        extends: where the log is known to have been; one that does not go through there was rolled
+            back and is refused. Asked at each new connection.
+        timeout: seconds a server may be silent.
 
     Raises:
-        ConfigError: the URL or the name is malformed.
-        LedgerError: the server cannot be reached, or does not write to its disk.
+        ConfigError: a URL or the name is malformed.
+        LedgerError: the server cannot be reached, does not write to its disk, or is the wrong one.
     """
 
-    def __init__(self, url: str, table: str = "tidegate_ledger") -> None:
-        if not _TABLE.fullmatch(table):
-            raise ConfigError("A table's name is lower-case letters, digits and underscores.")
-        self._where = _arguments(url)
-        self._table = table
-        self._lock = threading.Lock()
-        self._db: pg8000.dbapi.Connection | None = None
-        with self._lock, self._transaction() as cursor:
-            cursor.execute("SHOW fsync")
-            if cursor.fetchone()[0] != "on":
-                raise LedgerError("The PostgreSQL server runs with fsync off: it loses entries.")
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (table,))
-            for statement in _SCHEMA:
-                cursor.execute(statement.format(table=table))
+    def __init__(
+        self,
+        url: str | Sequence[str],
+        table: str = "tidegate_ledger",
+        *,
+        replicated: bool = False,
+        extends: Callable[[], Tip] = lambda: EMPTY,
+        timeout: float = TIMEOUT_S,
+    ) -> None:
+        self.table = checked(table)
+        self._replicated = replicated
+        self._extends = extends
+        self._known = False
+        urls = (url,) if isinstance(url, str) else tuple(url)
+        self.primary = Primary(urls, timeout, self._welcome)
+        if version(self.primary.run, table) == 0:
+            migrate(self.primary, table)
+        self._known = True
+        self.primary.hang_up()
+        self.tip()
 
     def close(self) -> None:
         """Hang up; every append that returned is on the server's disk."""
-        with self._lock:
-            self._hang_up()
+        self.primary.hang_up()
 
     def tip(self) -> Tip:
-        with self._lock, self._transaction() as cursor:
-            return self._tip(cursor)
+        rows = self._ask(_TIP)
+        return Tip(rows[0][0] + 1, bytes(rows[0][1])) if rows else EMPTY
 
     def read(self, start: int, limit: int) -> Sequence[Row]:
-        with self._lock, self._transaction() as cursor:
-            cursor.execute(
-                f"SELECT entry, head FROM {self._table} WHERE n >= %s ORDER BY n LIMIT %s",  # noqa: S608
-                (start, limit),
-            )
-            return tuple(Row(bytes(entry), bytes(head)) for entry, head in cursor.fetchall())
+        rows = self._ask(_READ, start=start, most=limit)
+        return tuple(Row(bytes(entry), bytes(head)) for entry, head in rows)
 
     def append(self, expected: Tip, rows: Sequence[Row]) -> None:
-        with self._lock, self._transaction() as cursor:
-            cursor.execute(f"LOCK TABLE {self._table} IN EXCLUSIVE MODE")
-            if self._tip(cursor) != expected:
-                raise HeadMovedError("Another writer appended to the ledger first.")
-            cursor.executemany(
-                f"INSERT INTO {self._table} VALUES (%s, %s, %s)",  # noqa: S608
-                [(expected.size + i, row.entry, row.head) for i, row in enumerate(rows)],
+        ((written,),) = self._append(_APPEND, expected, rows)
+        if written != len(rows):
+            self._refuse()
+
+    def _append(
+        self, statement: str, expected: Tip, rows: Sequence[Row], **more: object
+    ) -> list[tuple[Any, ...]]:
+        try:
+            return self._ask(
+                statement,
+                replicated=self._replicated,
+                size=expected.size,
+                head=expected.head,
+                entries=[row.entry for row in rows],
+                heads=[row.head for row in rows],
+                **more,
+            )
+        except DuplicateError as error:
+            raise _moved() from error
+
+    def _refuse(self) -> None:
+        """Say why an append wrote nothing. Raises HeadMovedError or UnreplicatedError."""
+        self._assure(lambda statement, **values: self._ask(statement, **values))
+        raise _moved()
+
+    def _ask(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
+        return self.primary.run(statement.format(table=self.table), **values)
+
+    def _welcome(self, ask: Asked) -> None:
+        self._assure(ask)
+        known = self._extends()
+        if known.size and self._known:
+            rows = ask(_HEAD.format(table=self.table), n=known.size - 1)
+            if not rows or bytes(rows[0][0]) != known.head:
+                raise RolledBackError(
+                    f"The ledger lacks entries that were acknowledged: it does not go through entry"
+                    f" {known.size - 1} as it was. Restore it, or `tidegate ledger reconcile`.",
+                    entry=known.size - 1,
+                )
+
+    def _assure(self, ask: Asked) -> None:
+        ((synced, waits),) = ask(_SAFE)
+        if not synced:
+            raise UnreplicatedError("The PostgreSQL server runs with fsync off: it loses entries.")
+        if self._replicated and not waits:
+            raise UnreplicatedError(
+                "The PostgreSQL server waits for no standby: a failover would forget charges. Set"
+                " synchronous_standby_names, or [ledger] replicated = false for a server that is"
+                " never failed over."
             )
 
-    def _tip(self, cursor: Any) -> Tip:
-        cursor.execute(f"SELECT n, head FROM {self._table} ORDER BY n DESC LIMIT 1")  # noqa: S608
-        last = cursor.fetchone()
-        return EMPTY if last is None else Tip(last[0] + 1, bytes(last[1]))
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Any]:
-        """Commits on leaving; after any failure of the server the next call connects anew."""
-        try:
-            if self._db is None:
-                self._db = pg8000.dbapi.connect(timeout=TIMEOUT_S, **self._where)
-                start = self._db.cursor()
-                start.execute("SET synchronous_commit TO on")
-                self._db.commit()
-            cursor = self._db.cursor()
-            try:
-                yield cursor
-            except (HeadMovedError, LedgerError):
-                self._db.rollback()
-                raise
-            self._db.commit()
-        except (pg8000.dbapi.Error, OSError, EOFError) as error:
-            self._hang_up()
-            raise LedgerError(f"The PostgreSQL server failed: {error}") from error
-
-    def _hang_up(self) -> None:
-        if self._db is not None:
-            with suppress(pg8000.dbapi.Error, OSError):
-                self._db.close()
-            self._db = None
-
-
-def _arguments(url: str) -> dict[str, Any]:
-    parts = urlsplit(url)
-    if parts.scheme not in ("postgresql", "postgres") or not parts.username:
-        raise ConfigError("A PostgreSQL URL looks like postgresql://user:password@host/database.")
-    folder = parse_qs(parts.query).get("host", [None])[0]
-    where: dict[str, Any] = {
-        "user": unquote(parts.username),
-        "database": unquote(parts.path.lstrip("/")) or "postgres",
-        "password": unquote(parts.password) if parts.password else None,
-    }
-    port = parts.port or 5432
-    if folder is not None:
-        return where | {"unix_sock": f"{folder}/.s.PGSQL.{port}"}
-    return where | {
-        "host": parts.hostname or "localhost",
-        "port": port,
-        "ssl_context": ssl.create_default_context(),
-    }
+def _moved() -> HeadMovedError:
+    return HeadMovedError("Another writer appended to the ledger first.")

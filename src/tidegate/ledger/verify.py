@@ -9,7 +9,7 @@ from typing import TypeAlias
 from tidegate.errors import LedgerError
 from tidegate.ledger.budgets import Budgets
 from tidegate.ledger.entries import parse
-from tidegate.ledger.errors import InvalidEntryError
+from tidegate.ledger.errors import InvalidEntryError, RolledBackError
 from tidegate.ledger.state import Fold, Row, State
 from tidegate.ledger.store import Store
 from tidegate.transparency import tree
@@ -78,7 +78,7 @@ def catch_up(store: Store, state: State) -> State:
     for row in rows_between(store, fold.size, tip.size):
         _take(fold, row)
     if (fold.size, fold.head) != tip:
-        raise LedgerError("The ledger's store was rewritten or rolled back.", entry=tip.size)
+        raise RolledBackError("The ledger's store was rewritten or rolled back.", entry=tip.size)
     return fold.state()
 
 
