@@ -51,14 +51,28 @@ class Models(_Section):
     tokenizer: str | None = None
     """A folder with the tokenizer's files; by default the strong model's. A real outer half is
     given one without weights."""
-    engine: Literal["transformers", "llama.cpp"] = "transformers"
-    """What runs the strong model; llama.cpp reads GGUF files."""
+    engine: Literal["transformers", "llama.cpp", "vllm", "sglang"] = "transformers"
+    """What runs the strong model; llama.cpp reads GGUF files, vllm and sglang are asked over HTTP
+    as `[engine]` says."""
     parameters: Positive | None = None
     """Of the strong model, for the budgets; by default read from its folder, which a real outer
     half does not have."""
     threads: Positive = 2
     max_context: Positive = 4096
     """Tokens a sequence may hold; bounds the memory of the caches."""
+
+
+class Engine(_Section):
+    """Servers that run the strong model beside the inner half, with Tidegate's plug-in in them."""
+
+    urls: tuple[str, ...] = ()
+    """Every replica by itself, as http://host:port; behind a balancer a bad one would hide."""
+    model: str | None = None
+    """The served name, where a server has several."""
+    key_file: Path | None = None
+    """Holds the servers' API key."""
+    version: str | None = None
+    """One exact version beyond the tested ones, which you have measured yourself."""
 
 
 class Sealed(_Section):
@@ -235,6 +249,7 @@ class Settings(BaseSettings):
     )
 
     models: Models = Models()
+    engine: Engine = Engine()
     sealed: Sealed = Sealed()
     link: Link = Link()
     lanes: dict[LaneName, Lane] = {}

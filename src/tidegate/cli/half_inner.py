@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from tidegate.cli import parts
+from tidegate.cli import half_engine, parts
 from tidegate.cli.ground import budgets_of, lane_budgets, lane_principal, open_ledger, secret_bytes
 from tidegate.cli.half_sealed import at_hand, until_lease_ends
 from tidegate.cli.listening import listening
@@ -24,8 +24,11 @@ from tidegate.errors import ConfigError, EngineDownError
 from tidegate.ledger import Ledger
 from tidegate.ledger.budgets import edge_between
 from tidegate.ledger.entries import OWN_PRINCIPAL
+from tidegate.models.engine_replicas import Replicas
 from tidegate.models.port import Model, Recovering, Tokenizer
 from tidegate.models.shared import SharedModel
+from tidegate.serve.inner.draw import Drawer
+from tidegate.serve.inner.draw_engine import EngineDrawer
 from tidegate.serve.inner.engine import InnerEngine
 from tidegate.serve.inner.measure import Measurer
 from tidegate.serve.inner.reasoning import ReasoningStore, Thinking
@@ -56,22 +59,32 @@ async def run_inner(
     with at_hand(settings) as models:
         tokenizer = parts.load_tokenizer(models)
         thinking = _thinking(inner, tokenizer)
-        strong, weak = rig(parts.strong_model(models)), parts.weak_model(models)
+        weak = parts.weak_model(models)
+        served = half_engine.opened(settings, weak.vocab_size)
+        strong = served or rig(parts.strong_model(models))
     budgets = budgets_of(settings, models.parameters or strong.describe().parameters)
     observer = None
     if inner.measurements is not None:
         if len(lanes) > 1:
             raise ConfigError("[inner] measurements are taken over one link, not several lanes")
         observer = Measurer(inner.measurements)
-        strong, weak = observer.strong(strong), observer.weak(weak)
+        strong = strong if isinstance(strong, Replicas) else observer.strong(strong)
+        weak = observer.weak(weak)
     store = ReasoningStore(SystemClock(), reviewers=reviewers)
-    strongs, weaks = views(strong, len(lanes), gather=True), views(weak, len(lanes), gather=False)
+    strongs: list[Model | Drawer] = (
+        [EngineDrawer(strong, weak.vocab_size) for _ in lanes]
+        if isinstance(strong, Replicas)
+        else [*views(strong, len(lanes), gather=True)]
+    )
+    weaks = views(weak, len(lanes), gather=False)
     async with AsyncExitStack() as stack:
+        if served is not None:
+            stack.callback(served.close)
         ledger = stack.enter_context(open_ledger(inner.ledger, lane_budgets(budgets, settings)))
         servers = []
         for name, lane in lanes.items():
             engine = InnerEngine(
-                next(strongs),
+                strongs.pop(),
                 next(weaks),
                 tokenizer,
                 store,
@@ -143,7 +156,7 @@ async def _quiet(servers: list[InnerServer]) -> None:
         await asyncio.sleep(_LOOK_S)
 
 
-async def _recover(strong: Model, stop: Stopping) -> None:
+async def _recover(strong: Model | Replicas, stop: Stopping) -> None:
     """Bring the strong model's engine back, trying less and less often. Raises ConfigError."""
     if not isinstance(strong, Recovering):
         raise ConfigError("the strong model's engine is gone; start this half again")

@@ -101,7 +101,7 @@ def stack_of(settings: Settings, tokenizer: FileTokenizer, weak: Model) -> Stack
         weak=weak.fingerprint,
         vocabulary=weak.vocab_size,
         engine=engine,
-        numerics=models.dtype if engine == "transformers" else "as converted",
+        numerics="as converted" if engine in ("exact", "llama.cpp") else models.dtype,
     )
 
 

@@ -48,7 +48,9 @@ def fetch_all(models: Models, progress: Progress = no_progress) -> None:
 
 
 def strong_model(models: Models, progress: Progress = no_progress) -> Model:
-    """The strong model, ready to run. Raises ModelError."""
+    """The strong model, ready to run here. Raises ModelError, or ConfigError for a server's."""
+    if models.engine in ("vllm", "sglang"):
+        raise ConfigError(f"{models.engine} runs as a server, which only an inner half can ask")
     if models.engine == "llama.cpp":
         # Imported here, so that a half which runs another engine need not have it installed.
         from tidegate.models import llamacpp

@@ -81,7 +81,7 @@ class DrawingEngine(Protocol):
     def start(self, ask: Ask) -> Drawing:
         """Begin a sequence; many run at once.
 
-        Raises EngineRefusedError for a prompt that is empty or too long, EngineLostError where
+        Raises EngineRefusedError for a prompt that is empty or too long, EngineDownError where
         there is nobody left to ask.
         """
         ...

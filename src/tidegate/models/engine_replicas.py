@@ -20,7 +20,7 @@ from typing import Final, Protocol
 import structlog
 
 from tidegate.clock import Clock, SystemClock
-from tidegate.errors import TidegateError
+from tidegate.errors import EngineDownError, TidegateError
 from tidegate.models.engine_http import Events, Http
 from tidegate.models.engine_port import (
     Ask,
@@ -40,6 +40,9 @@ RETRY: Final = Seconds(5.0)
 
 RECHECK: Final = Seconds(300.0)
 """Between looks at one that passed."""
+
+GRACE: Final = Seconds(10.0)
+"""For a replica to come back before the engine is given up as a whole."""
 
 _MISSING: Final = {
     "greedy": "it takes the likeliest token whatever the seed: the plug-in is not installed there, "
@@ -123,20 +126,23 @@ class Replicas:
         http: Http | None = None,
         retry: Seconds = RETRY,
         recheck: Seconds = RECHECK,
+        grace: Seconds = GRACE,
         clock: Clock | None = None,
     ) -> None:
         """`urls` name every replica by itself: behind a balancer a bad one would hide.
 
-        `key` is sent as a bearer token. `retry` and `recheck` are waits between looks.
+        `key` is sent as a bearer token. `retry` and `recheck` are waits between looks, `grace` is
+        how long an answer waits for any replica.
         """
         if not urls or len(set(urls)) < len(urls):
             raise EngineRefusedError("name each replica of the engine once, as http://host:port")
         self._dialect = dialect
         self._vocab_size = vocab_size
         self._http = http or Http(key=key)
-        self._retry, self._recheck = retry, recheck
+        self._retry, self._recheck, self._grace = retry, recheck, grace
         self._clock = clock or SystemClock()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._closing = threading.Event()
         self._hurry = threading.Event()
         self._replicas = tuple(_Replica(url.rstrip("/")) for url in urls)
@@ -176,9 +182,11 @@ class Replicas:
         """See `engine_port.DrawingEngine.start`; the replica with the fewest sequences is asked."""
         check_ask(ask, self.context_length)
         with self._lock:
+            # One that broke off an answer is looked at right now, and is mostly up again.
+            self._changed.wait_for(self._any_up, timeout=self._grace)
+            if not self._any_up():
+                raise EngineDownError(f"no replica of {self._dialect.name} can be used")
             up = [replica for replica in self._replicas if replica.up]
-            if not up:
-                raise EngineLostError(f"no replica of {self._dialect.name} can be used")
             replica = min(up, key=lambda one: one.live)
             replica.live += 1
         try:
@@ -187,12 +195,21 @@ class Replicas:
             self._ended(replica)
             raise
 
+    def recover(self) -> None:
+        """See `port.Recovering`; replicas are looked at all the time, this only asks."""
+        with self._lock:
+            if not self._any_up():
+                raise EngineDownError(f"no replica of {self._dialect.name} can be used")
+
     def close(self) -> None:
         """See `engine_port.DrawingEngine.close`."""
         self._closing.set()
         self._hurry.set()
         self._watch.join()
         self._http.close()
+
+    def _any_up(self) -> bool:
+        return any(replica.up for replica in self._replicas)
 
     def _begun(self, replica: _Replica, ask: Ask) -> ReplicaDrawing:
         about = replica.about
@@ -239,7 +256,8 @@ class Replicas:
             _log.info("engine_replica_up", url=replica.url, version=about.version)
         with self._lock:
             replica.about, replica.row, replica.reason, replica.up = about, row, "", True
-            replica.due = Seconds(self._clock.monotonic() + self._recheck)
+            replica.due = self._clock.monotonic() + self._recheck
+            self._changed.notify_all()
 
     def _down(self, replica: _Replica, error: TidegateError) -> None:
         named = replica.url in error.message

@@ -1,9 +1,10 @@
 """`replay_port.Replay` over a vLLM that hands out hidden states; the last product is made here.
 
-The server runs as a pooling model (`vllm serve … --runner pooling --convert embed`), which gives
-the state after the final norm at every place of a prompt: `width` numbers a token where a row of
-log-probabilities has one a word, and raw logits come of it, which penalties need. The head is read
-from the model's folder. The states also feed activation fingerprints (`verify.scores_fingerprint`).
+The server is `vllm serve MODEL --runner pooling --convert embed --pooler-config.task token_embed`,
+which gives the state after the final norm at every place of a prompt: `width` numbers a token where
+a row of log-probabilities has one a word, and raw logits come of it, which penalties need. The head
+is read from the model's folder. The states feed activation fingerprints too
+(`verify.scores_fingerprint`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from tidegate.models.replay_port import PIECE_ROWS
 from tidegate.models.tokenizer import eos_ids_of
 
 POOLING: Final = "/pooling"
+
+SERVED_WITH: Final = "--runner pooling --convert embed --pooler-config.task token_embed"
 
 _HEADS: Final = ("lm_head.weight", "model.embed_tokens.weight")
 _AFTER_THE_HEAD: Final = frozenset(
@@ -164,7 +167,12 @@ class VllmReplay(ForcedReplay):
             "endianness": "little",
             "add_special_tokens": False,
         }
-        answer = self._http.post(self._url + POOLING, body, _Pooled)
+        try:
+            answer = self._http.post(self._url + POOLING, body, _Pooled)
+        except EngineRefusedError as error:
+            raise EngineRefusedError(
+                f"{error.message}; a server gives states when started with {SERVED_WITH}"
+            ) from error
         width = self._head.weight_VD.shape[1]
         try:
             states_N = np.frombuffer(base64.b64decode(answer.data[0].data, validate=True), "<f4")
@@ -172,7 +180,7 @@ class VllmReplay(ForcedReplay):
         except (IndexError, ValueError) as error:
             raise EngineRefusedError(
                 f"{self._url} does not give a state of {width} numbers for each of {len(tokens)} "
-                "tokens; serve the same model, with --runner pooling --convert embed"
+                f"tokens; serve the same model, with {SERVED_WITH}"
             ) from error
         return states_TD
 

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from vllm_server import VllmFaults, VllmServer, running
 
 from tidegate.clock import ManualClock
+from tidegate.errors import EngineDownError
 from tidegate.models.engine_http import Http
 from tidegate.models.engine_model import ModelEngine
 from tidegate.models.engine_port import Ask, EngineLostError, EngineRefusedError
@@ -31,7 +32,8 @@ SOON = Seconds(0.02)
 def replicas(*servers: VllmServer, **settings: object) -> Iterator[Replicas]:
     dialect = Vllm(accepted=str(settings.pop("accepted", "")))
     urls = [server.url for server in servers]
-    engine = Replicas(dialect, urls, vocab_size=VOCABULARY, retry=SOON, **settings)  # type: ignore[arg-type]
+    settings = {"retry": SOON, "grace": Seconds(0.2)} | settings
+    engine = Replicas(dialect, urls, vocab_size=VOCABULARY, **settings)  # type: ignore[arg-type]
     try:
         yield engine
     finally:
@@ -116,8 +118,13 @@ def test_a_replica_that_was_restarted_without_the_plug_in_is_found_at_the_next_l
         server.faults.plugin = False
         clock.advance(301)
         assert until(lambda: not engine.replicas()[0].up)
-        with pytest.raises(EngineLostError):
+        with pytest.raises(EngineDownError):
             engine.start(ASK)
+        with pytest.raises(EngineDownError):
+            engine.recover()
+        server.faults.plugin = True
+        assert until(lambda: engine.replicas()[0].up)
+        engine.recover()
 
 
 def test_a_version_that_its_operator_has_measured_is_accepted():

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from tidegate.errors import EngineError, TidegateError
+from tidegate.errors import EngineDownError, EngineError, TidegateError
 from tidegate.models.engine_port import (
     Ask,
     Drawing,
@@ -50,12 +50,17 @@ class EngineDrawer(Drawer):
         return self._engine.context_length
 
     def draw(self, tracks: Sequence[Track]) -> Mapping[int, Drawn]:
-        """See `Drawer.draw`. New tracks all begin before any token is waited for."""
+        """See `Drawer.draw`. New tracks all begin before any token is waited for.
+
+        Raises EngineDownError where the engine is gone as a whole.
+        """
         drawn: dict[int, Drawn] = {}
         failed: dict[int, TidegateError] = {}
         for track in tracks:
             try:
                 self._begun(track)
+            except EngineDownError:
+                raise
             except TidegateError as error:
                 failed[track.sequence] = error
         for track in tracks:
@@ -63,6 +68,8 @@ class EngineDrawer(Drawer):
                 if track.sequence not in failed:
                     drawn[track.sequence] = self._taken(self._live[track.sequence])
                     track.fed += track.pending
+            except EngineDownError:
+                raise
             except TidegateError as error:
                 failed[track.sequence] = error
         for track in tracks:
