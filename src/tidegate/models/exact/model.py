@@ -123,7 +123,7 @@ class ExactModel:
                 known = self._cache.start(sequence_id, tokens if self.reuse else ())
             work.append((sequence_id, list(tokens[known:])))
         found = []
-        for parts, last in _passes(work, self._pass_rows):
+        for parts, last in passes(work, self._pass_rows):
             rows = self._cache.rows(parts, last)
             logits_LV = forward.run(
                 self._parameters, self.linear, self._ops, self._cache.pool, rows
@@ -133,7 +133,7 @@ class ExactModel:
         return found[0] if len(found) == 1 else np.concatenate(found)
 
 
-def _passes(work: Sequence[Part], most: int) -> Iterator[tuple[list[Part], list[int]]]:
+def passes(work: Sequence[Part], most: int) -> Iterator[tuple[list[Part], list[int]]]:
     """Cut `work` into passes of at most `most` rows, each with its rows that end a sequence."""
     parts: list[Part] = []
     last: list[int] = []

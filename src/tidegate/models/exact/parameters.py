@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -56,13 +56,19 @@ def expected(shape: Shape) -> dict[str, Expected]:
     return tensors
 
 
-def check(shape: Shape, tensors: Tensors, file: str = "") -> None:
+def check(
+    shape: Shape, tensors: Tensors, file: str = "", only: Collection[str] | None = None
+) -> None:
     """Raise ModelError, naming `file` and tensor, unless every tensor is there and in range.
+
+    With `only`, those tensors have to be there and no other.
 
     In range means: weights within ±127 (int16: ±32767), floats finite and at most LARGEST_SCALE,
     scales not negative, cosines and sines within ±1.
     """
     wanted = expected(shape)
+    if only is not None:
+        wanted = {name: kind for name, kind in wanted.items() if name in only}
     if strange := sorted(tensors.keys() - wanted.keys()):
         raise _damaged(file, strange[0], "it belongs to no such model")
     for name, kind in wanted.items():
