@@ -17,11 +17,20 @@ from tidegate.config import Settings
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "deploy" / "helm" / "tidegate" / "values.schema.json"
 
+_OUTER = (
+    *("host", "port", "key_file", "seed_key_file", "ledger"),
+    *("lane_ledger", "control", "drain_s"),
+)
 OWNED = {
-    "innerSettings": {"Link": ("address", "secret_file"), "Inner": ("ledger",)},
+    "innerSettings": {
+        "Link": ("address", "secret_file"),
+        "Lane": ("address", "secret_file"),
+        "Inner": ("ledger", "drain_s"),
+    },
     "outerSettings": {
         "Link": ("address", "secret_file"),
-        "Outer": ("host", "port", "key_file", "seed_key_file", "ledger"),
+        "Lane": ("address", "secret_file"),
+        "Outer": _OUTER,
         "Record": ("key_file",),
     },
 }
@@ -45,6 +54,9 @@ def _settings(half: str) -> dict[str, Any]:
     for section, keys in OWNED[half].items():
         for key in keys:
             del parts[section]["properties"][key]
+            parts[section]["required"] = [
+                name for name in parts[section].get("required", ()) if name != key
+            ]
     named = {f"{half}.{name}": part for name, part in parts.items()}
     return {half: made, **named}
 

@@ -17,7 +17,7 @@ import yaml
 from command_line import unknown
 
 from tidegate.cli.console_settings import settings_of
-from tidegate.config import load
+from tidegate.config import Settings, load
 from tidegate.vault.broker_settings import read_settings
 
 LEAST = yaml.safe_load((chart.CASES / "least.yaml").read_text())
@@ -95,9 +95,7 @@ def test_the_check_sees_a_container_that_keeps_a_capability() -> None:
     pod = chart.pod_of(made)
     assert pod is not None
     pod["containers"][0]["securityContext"]["capabilities"]["add"] = ["NET_RAW"]
-    assert list(chart.against_house([made])) == [
-        "CronJob tidegate-verify: verify keeps capabilities"
-    ]
+    assert list(chart.against_house([made])) == ["CronJob tidegate-verify: work keeps capabilities"]
 
 
 def test_helms_own_linter_finds_nothing() -> None:
@@ -107,33 +105,74 @@ def test_helms_own_linter_finds_nothing() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def _settings(half: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """As the half reads them from the environment that the chart gives it."""
+    with monkeypatch.context() as patch:
+        data = one(rendered(EVERYTHING), "ConfigMap", f"tidegate-{half}")["data"]
+        for name, value in data.items():
+            patch.setenv(name, value)
+        return load(None)
+
+
+def test_the_inner_half_reads_the_settings_that_the_chart_writes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = _settings("inner", monkeypatch)
+    assert settings.budget.profile == "strict"
+    assert settings.link.address.endswith(":7000")
+    assert settings.inner.reasoning_start == "<think>"
+    assert settings.lanes.keys() == {"outer-0", "outer-1"}
+
+
+def test_the_outer_half_reads_the_settings_that_the_chart_writes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = _settings("outer", monkeypatch)
+    assert settings.models.parameters == 8_000_000_000
+    assert settings.budget.principals["alice"].day == 20_000_000
+    assert settings.lanes["inner-0"].budget.day == 1_000_000_000
+    assert settings.lanes["inner-1"].address == "tidegate-inner-1.tidegate-inner:7000"
+    assert str(settings.record.key_file) == "/etc/tidegate/record/record.key"
+
+
 @pytest.mark.parametrize("half", ["inner", "outer"])
-def test_the_halves_read_the_settings_that_the_chart_writes(
+def test_a_half_stops_waiting_before_it_is_killed(
     half: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = one(rendered(EVERYTHING), "ConfigMap", f"tidegate-{half}")["data"]
-    for name, value in data.items():
-        monkeypatch.setenv(name, value)
-    settings = load(None)
-    assert settings.budget.profile == "strict"
-    assert str(settings.link.secret_file) == "/etc/tidegate/link/link.secret"
-    if half == "inner":
-        assert settings.link.address == "0.0.0.0:7000"
-        assert settings.inner.reasoning_start == "<think>"
-    else:
-        assert settings.models.parameters == 8_000_000_000
-        assert settings.budget.principals["alice"].day == 20_000_000
-        assert str(settings.record.key_file) == "/etc/tidegate/record/record.key"
+    settings = _settings(half, monkeypatch)
+    pod = chart.pod_of(one(rendered(EVERYTHING), "StatefulSet", f"tidegate-{half}"))
+    assert pod is not None
+    waits = settings.inner.drain_s if half == "inner" else settings.outer.drain_s + 5  # preStop
+    assert waits + 5 <= pod["terminationGracePeriodSeconds"]
 
 
-def test_the_outer_half_knows_each_lane_by_its_own_name() -> None:
+def test_lanes_have_the_names_under_which_replicas_are_found() -> None:
     objects = rendered(EVERYTHING)
-    data = one(objects, "ConfigMap", "tidegate-outer")["data"]
     service = one(objects, "Service", "tidegate-inner")
-    lanes = one(objects, "StatefulSet", "tidegate-inner")
     assert service["spec"]["clusterIP"] == "None"
-    assert lanes["spec"]["serviceName"] == service["metadata"]["name"]
-    assert "tidegate-inner-0.tidegate-inner:7000" in data["TIDEGATE_LINK"]
+    replicas = one(objects, "StatefulSet", "tidegate-inner")
+    assert replicas["spec"]["serviceName"] == service["metadata"]["name"]
+
+
+def test_a_pod_sees_the_secrets_of_its_own_lanes_and_both_ends_see_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ends = {}
+    for half, index in (("outer", 1), ("inner", 0)):
+        settings = _settings(half, monkeypatch)
+        pod = chart.pod_of(one(rendered(EVERYTHING), "StatefulSet", f"tidegate-{half}"))
+        assert pod is not None
+        [container] = [c for c in pod["containers"] if c["name"] == half]
+        mounted = {
+            mount["mountPath"]: mount["subPathExpr"].replace("$(POD_INDEX)", str(index))
+            for mount in container["volumeMounts"]
+            if mount["name"] == "link"
+        }
+        assert mounted.keys() == {str(lane.secret_file) for lane in settings.lanes.values()}
+        ends[half] = mounted
+    assert ends["outer"]["/etc/tidegate/link/inner-0"] == "outer-1.inner-0"
+    assert ends["inner"]["/etc/tidegate/link/outer-1"] == "outer-1.inner-0"
+    assert ends["inner"]["/etc/tidegate/link/outer-0"] == "outer-0.inner-0"
 
 
 def _secrets(pod: dict[str, Any]) -> set[str]:
@@ -193,7 +232,9 @@ def test_every_command_in_a_pod_is_one_that_tidegate_has() -> None:
         for container in [] if pod is None else pod["containers"]:
             assert unknown(container["args"]) == set()
             checked.append(container["name"])
-    assert sorted(checked) == ["broker", "console", "inner", "outer", "verify", "witness"]
+    assert sorted(checked) == sorted(
+        ["inner", "outer", "ship", "console", "broker", "witness", "plan", "work", "status"]
+    )
 
 
 def test_the_console_and_the_broker_read_the_files_that_the_chart_writes(tmp_path: Path) -> None:
@@ -218,6 +259,9 @@ def test_the_console_and_the_broker_read_the_files_that_the_chart_writes(tmp_pat
         ("inner.settings.link", {"windw": 8}, "windw"),
         ("inner.settings.link", {"address": "0.0.0.0:1"}, "address"),
         ("outer.settings.outer", {"seed_key_file": "/tmp/x"}, "seed_key_file"),
+        ("outer.settings.lanes", {"inner-0": {"secret_file": "/tmp/x"}}, "secret_file"),
+        ("inner.shutdownSeconds", 5, "shutdownSeconds"),
+        ("verify.sample", "most", "sample"),
         ("outer.settings.budget", {"profile": 3}, "profile"),
         ("image.digest", "sha256:abc", "digest"),
         ("link.port", 70000, "port"),
@@ -247,7 +291,7 @@ def test_what_has_to_be_said_is_asked_for(path: str) -> None:
         ("console.enabled", True, "console.tls"),
         ("broker.enabled", True, "broker.files"),
         ("witness.enabled", True, "witness.logs"),
-        ("verify.enabled", True, "verify.arguments"),
+        ("verify.enabled", True, "verify.record"),
     ],
 )
 def test_a_part_that_is_switched_on_asks_for_what_it_needs(

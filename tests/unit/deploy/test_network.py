@@ -30,7 +30,7 @@ class Pod:
 PARTS = {
     "inner": (("link", 7000),),
     "outer": (("http", 8000), ("console", 8700)),
-    "verify": (),
+    "verify": (("metrics", 9464),),
     "broker": (("https", 8443),),
     "witness": (("http", 8701),),
 }
@@ -114,7 +114,7 @@ def test_between_the_parts_only_the_link_is_open_and_only_from_outside(case: str
     open_ = {
         (sender, receiver, port)
         for sender, receiver in product(PARTS, PARTS)
-        for port in (22, 53, 443, 7000, 8000, 8443, 8700, 8701)
+        for port in (22, 53, 443, 7000, 8000, 8443, 8700, 8701, 9464)
         if sender != receiver
         and may_talk(case, part(sender), part(receiver), port)
         # Parts that are not installed in this case have no policy of their own.
@@ -139,7 +139,7 @@ def test_nobody_reaches_the_api_until_he_is_named() -> None:
 
 @pytest.mark.parametrize("name", PARTS)
 def test_a_stranger_reaches_no_part(name: str) -> None:
-    for port in (22, 7000, 8000, 8443, 8700, 8701):
+    for port in (22, 7000, 8000, 8443, 8700, 8701, 9464):
         assert not may_talk("everything.yaml", STRANGER, part(name), port)
 
 

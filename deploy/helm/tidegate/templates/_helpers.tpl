@@ -142,10 +142,36 @@ resources:
     storage: {{ .size }}
 {{- end }}
 
-{{/* Names of inner halves as outer ones call them: each lane by its own name. */}}
+{{/* A half's lanes: to each of the other's pods, with a secret of its own.
+(list $ "inner" 2 withAddress) gives {"inner-0": {…}, …}. */}}
 {{- define "tidegate.lanes" -}}
-{{- $name := printf "%s-inner" (include "tidegate.fullname" .) }}
-{{- range $n := until (int .Values.inner.replicas) }}
-{{ printf "%s-%d.%s:%d" $name $n $name (int $.Values.link.port) }}
+{{- $root := index . 0 }}
+{{- $service := printf "%s-%s" (include "tidegate.fullname" $root) (index . 1) }}
+{{- $lanes := dict }}
+{{- range $n := until (int (index . 2)) }}
+{{- $lane := dict "secret_file" (printf "/etc/tidegate/link/%s-%d" (index $ 1) $n) }}
+{{- if index $ 3 }}
+{{- $_ := set $lane "address" (printf "%s-%d.%s:%d" $service $n $service (int $root.Values.link.port)) }}
 {{- end }}
+{{- $_ := set $lanes (printf "%s-%d" (index $ 1) $n) $lane }}
+{{- end }}
+{{- toJson $lanes }}
+{{- end }}
+
+{{/* The secrets of a pod's own lanes and no others: (list "outer-$(POD_INDEX).inner-%d" "inner" 2). */}}
+{{- define "tidegate.secrets" -}}
+{{- range $n := until (int (index . 2)) }}
+- name: link
+  mountPath: /etc/tidegate/link/{{ index $ 1 }}-{{ $n }}
+  subPathExpr: {{ printf (index $ 0) $n }}
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{/* Which replica this pod is. */}}
+{{- define "tidegate.index" -}}
+- name: POD_INDEX
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.labels['apps.kubernetes.io/pod-index']
 {{- end }}
