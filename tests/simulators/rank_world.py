@@ -22,8 +22,8 @@ ROOT = "5" * 64
 
 def stage(shape: Shape, tensors: Tensors, rank: int, ranks: int) -> Stage:
     """One rank's part, from nothing but the tensors it is said to need; in numpy, unexamined."""
-    span = span_of(shape, rank, ranks)
-    kept = {name: tensors[name] for name in names_of(shape, span)}
+    span = span_of(shape.layers, rank, ranks)
+    kept = {name: tensors[name] for name in names_of(tensors, span)}
     parameters, own = layout_of(shape, span, kept)
     linear = NumpyLinear(parameters.shape, own)
     return Stage(shape, span, linear, NumpyOps(parameters), parameters)

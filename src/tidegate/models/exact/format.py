@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import safetensors.numpy
 
 from tidegate.errors import IntegrityError, ModelError
 from tidegate.models.cache import publish, sha256_of
-from tidegate.models.exact.parameters import check
+from tidegate.models.exact.parameters import check, expected
 from tidegate.models.exact.shape import Shape, from_config, to_config
 from tidegate.models.exact.tensorfile import Array, Stored, open_tensors
 from tidegate.models.prepared import MANIFEST, Manifest, content_hash, manifest_of
@@ -83,6 +83,33 @@ def read(folder: Path) -> Converted:
     tensors = {name: tensor.as_numpy() for name, tensor in stored.items()}
     check(shape, tensors, str(folder))
     return Converted(folder, manifest, shape, tensors)
+
+
+def read_part(folder: Path, names_of: Callable[[Collection[str]], Collection[str]]) -> Converted:
+    """Open a converted folder of which only some tensors are needed, or there at all.
+
+    `names_of` says which of the model's. The manifest and every file but the tensors' are checked;
+    the tensors' own hashes are not, since a part of a file has none: whoever put them there has to
+    vouch for them, as the signature of a sealed folder does. Raises as `read`.
+    """
+    manifest = manifest_of(folder, frozenset(_but_tensors(manifest_of(folder, frozenset()))))
+    if content_hash(manifest) != manifest.root:
+        raise IntegrityError(
+            f"{folder / MANIFEST} states another root hash than it lists files for",
+            file=str(folder / MANIFEST),
+        )
+    shape = _read_shape(folder / CONFIG, manifest)
+    wanted = frozenset(names_of(expected(shape)))
+    stored: dict[str, Stored] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        stored |= open_tensors(path)
+    tensors = {name: stored[name].as_numpy() for name in wanted & stored.keys()}
+    check(shape, tensors, str(folder), only=wanted)
+    return Converted(folder, manifest, shape, tensors)
+
+
+def _but_tensors(manifest: Manifest) -> Iterator[str]:
+    return (name for name in manifest.files if not name.endswith(".safetensors"))
 
 
 def _read_shape(path: Path, manifest: Manifest) -> Shape:

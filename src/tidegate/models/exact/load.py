@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.models.exact.backends import default_threads
-from tidegate.models.exact.format import Converted, read
+from tidegate.models.exact.format import Converted, read, read_part
 from tidegate.models.exact.model import ExactModel
 from tidegate.models.exact.parameters import Tensors, parameters_of
+from tidegate.models.exact.ranks import Rank, RankedModel
 from tidegate.models.exact.selftest import choose
+from tidegate.models.exact.stage import Stage, layers_among, names_of, span_of, stage_of
 from tidegate.models.port import ModelInfo
 from tidegate.models.tokenizer import eos_ids_of
 
@@ -66,6 +69,45 @@ def model_of(
         fingerprint=converted.root,
         eos_ids=eos_ids_of(converted.folder),
         max_context=max_context,
+    )
+
+
+def load_stage(
+    folder: Path, rank: int, ranks: int, *, threads: int | None = None, device: str = "cpu"
+) -> tuple[Stage, Converted]:
+    """One rank's part of a converted folder, which needs to hold no more; and what the folder says.
+
+    Raises ModelError or IntegrityError, as `load` and `format.read_part`.
+    """
+
+    def needed(names: Collection[str]) -> frozenset[str]:
+        return names_of(names, span_of(layers_among(names), rank, ranks))
+
+    converted = read_part(folder, needed)
+    span = span_of(converted.shape.layers, rank, ranks)
+    tensors = _in_memory(converted.tensors)
+    return stage_of(converted.shape, span, tensors, threads=threads, device=device), converted
+
+
+def leader_of(
+    stage: Stage, converted: Converted, ranks: Sequence[Rank], *, max_context: int | None = None
+) -> RankedModel:
+    """The model of several ranks, of which `stage` is this process's. Call `recover` first."""
+    manifest, shape = converted.manifest, converted.shape
+    return RankedModel(
+        stage,
+        ranks,
+        vocab_size=shape.vocab_size,
+        context_length=min(shape.context_length, max_context or shape.context_length),
+        info=ModelInfo(
+            name=manifest.name,
+            parameters=shape.parameters,
+            licence=manifest.licence,
+            provenance=manifest.provenance,
+            numerics=f"exact: the same bits everywhere; here over {1 + len(ranks)} ranks",
+        ),
+        fingerprint=converted.root,
+        eos_ids=eos_ids_of(converted.folder),
     )
 
 

@@ -8,7 +8,7 @@ of a single host: each operation is the very same one (`forward`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from tidegate.models.exact.cache import Cache
 from tidegate.models.exact.ops import Linear, Ops
 from tidegate.models.exact.parameters import Parameters, TableEmbedding, Tensors, parameters_of
 from tidegate.models.exact.selftest import choose
-from tidegate.models.exact.shape import LAYER_OPS, Shape
+from tidegate.models.exact.shape import Shape
 
 Part = tuple[int, Sequence[int]]
 """A sequence's id, and tokens to append to it."""
@@ -50,36 +50,47 @@ class Span:
         return self.rank == self.ranks - 1
 
 
-def span_of(shape: Shape, rank: int, ranks: int) -> Span:
+def span_of(layers: int, rank: int, ranks: int) -> Span:
     """As even as can be. Raises ModelError where a rank would have no layer."""
-    if not (0 <= rank < ranks <= shape.layers):
+    if not (0 <= rank < ranks <= layers):
         raise ModelError(
-            f"rank {rank} of {ranks} has no part in a model of {shape.layers} layers",
+            f"rank {rank} of {ranks} has no part in a model of {layers} layers",
             ranks=ranks,
-            layers=shape.layers,
+            layers=layers,
         )
-    return Span(rank, ranks, shape.layers * rank // ranks, shape.layers * (rank + 1) // ranks)
+    return Span(rank, ranks, layers * rank // ranks, layers * (rank + 1) // ranks)
 
 
-def names_of(shape: Shape, span: Span) -> frozenset[str]:
-    """The tensors that a rank needs: its layers', and the embedding's or the head's at the ends."""
-    names = {"rope.cos", "rope.sin"}
-    for layer in range(span.start, span.end):
-        names |= {f"layers.{layer}.{part}" for part in _LAYER}
-        if shape.qkv_bias:
-            names.add(f"layers.{layer}.qkv.bias")
-    if span.first or (span.last and shape.tied):
-        names |= {"embed.weight", "embed.scale"}
-    if span.last:
-        names |= {"norm"} | (set() if shape.tied else {"head.weight", "head.scale"})
-    return frozenset(names)
+def layers_among(names: Collection[str]) -> int:
+    """How many layers a model with these tensors has."""
+    return 1 + max((_layer_of(name) for name in names), default=-1)
 
 
-_LAYER = (
-    "attn_norm",
-    "mlp_norm",
-    *(f"{op}.{part}" for op in LAYER_OPS for part in ("weight", "scale")),
-)
+def names_of(names: Collection[str], span: Span) -> frozenset[str]:
+    """Of a converted model's tensors, those that a rank needs: its layers', and the embedding's or
+    the head's at the ends. A model without a head of its own uses the embedding for it."""
+    tied = "head.weight" not in names
+
+    def needed(name: str) -> bool:
+        match name.split(".")[0]:
+            case "layers":
+                return span.start <= _layer_of(name) < span.end
+            case "embed":
+                return span.first or (span.last and tied)
+            case "head" | "norm":
+                return span.last
+        return name in _ROTATION
+
+    return frozenset(filter(needed, names))
+
+
+_ROTATION = ("rope.cos", "rope.sin")
+
+
+def _layer_of(name: str) -> int:
+    first, _, rest = name.partition(".")
+    number = rest.partition(".")[0]
+    return int(number) if first == "layers" and number.isdecimal() else -1
 
 
 class Stage:
@@ -172,7 +183,7 @@ def layout_of(shape: Shape, span: Span, tensors: Tensors) -> tuple[Parameters, T
         tied=False,
         vocab_size=shape.vocab_size if span.last else 1,
     )
-    own = {name: tensors[name] for name in ("rope.cos", "rope.sin")}
+    own = {name: tensors[name] for name in _ROTATION}
     own |= _renumbered(tensors, span)
     own |= _ends(shape, span, tensors)
     embedding = None

@@ -20,7 +20,7 @@ from tidegate.models.exact.parameters import expected, parameters_of
 from tidegate.models.exact.ranks import RankedModel
 from tidegate.models.exact.seeded import tensors_of
 from tidegate.models.exact.shape import Shape
-from tidegate.models.exact.stage import names_of, span_of
+from tidegate.models.exact.stage import layers_among, names_of, span_of
 from tidegate.models.port import ModelInfo
 
 LAYERS = 4
@@ -67,8 +67,9 @@ def test_any_number_of_ranks_gives_the_bits_of_one_host(shape: Shape, ranks: int
 
 def test_every_tensor_is_somebodys_and_layers_are_nobody_elses():
     for shape in (TIED, LOOSE):
-        needed = [names_of(shape, span_of(shape, rank, 3)) for rank in range(3)]
+        needed = [names_of(expected(shape), span_of(LAYERS, rank, 3)) for rank in range(3)]
         assert frozenset().union(*needed) == set(expected(shape))
+        assert layers_among(expected(shape)) == LAYERS
         for name in expected(shape):
             holders = sum(name in names for names in needed)
             assert holders == 1 or not name.startswith("layers.")
@@ -77,7 +78,7 @@ def test_every_tensor_is_somebodys_and_layers_are_nobody_elses():
 @pytest.mark.parametrize(("rank", "ranks"), [(0, LAYERS + 1), (3, 3), (-1, 2)])
 def test_a_rank_without_layers_is_refused(rank: int, ranks: int):
     with pytest.raises(ModelError, match="has no part"):
-        span_of(TIED, rank, ranks)
+        span_of(LAYERS, rank, ranks)
 
 
 def test_a_refused_call_changes_no_rank(world: RankWorld):
