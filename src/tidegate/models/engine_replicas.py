@@ -224,7 +224,7 @@ class Replicas:
                 self._down(replica, error)
                 self._hurry.set()
 
-        return ReplicaDrawing(self._dialect, events, self._vocab_size, ended)
+        return ReplicaDrawing(self._dialect, events, ask, self._vocab_size, ended)
 
     def _ended(self, replica: _Replica) -> None:
         with self._lock:
@@ -274,7 +274,7 @@ class Replicas:
         for ask in probes(self._vocab_size):
             path, body = self._dialect.stream(about, ask)
             events = self._http.events(url + path, body)
-            drawing = ReplicaDrawing(self._dialect, events, self._vocab_size)
+            drawing = ReplicaDrawing(self._dialect, events, ask, self._vocab_size)
             try:
                 tokens = tuple(drawing.take().token for _ in range(ask.max_tokens))
             finally:
@@ -303,35 +303,48 @@ class ReplicaDrawing:
         self,
         dialect: Dialect,
         events: Events,
+        ask: Ask,
         vocab_size: int,
         ended: Hook = lambda error: None,
     ) -> None:
         self._dialect = dialect
         self._events = events
+        self._ask = ask
         self._vocab_size = vocab_size
         self._ended: Hook | None = ended
         self._taken = 0
+        self._left = ask.max_tokens
         self._heard: list[Drawn] = []
 
     def take(self) -> Drawn:
         """See `engine_port.Drawing.take`."""
+        if self._left == 0:
+            raise EngineLostError("the sequence has ended")
         try:
             while not self._heard:
-                data = self._events.next()
-                if data is None:
-                    # A whole answer that is too short says nothing against the replica.
-                    self._over(None)
-                    raise EngineLostError(f"the engine ended after {self._taken} tokens")
-                fresh = self._dialect.tokens(data, self._taken)
-                self._taken += len(fresh)
-                self._heard = list(fresh)
+                self._heard = list(self._next())
             drawn = self._heard.pop(0)
             if not 0 <= drawn.token < self._vocab_size:
                 raise EngineRefusedError("the engine drew a token outside the vocabulary")
         except TidegateError as error:
             self._over(error)
             raise
+        self._left -= 1
+        if self._left == 0 or drawn.token in self._ask.ends:
+            # Not every engine ends where it was told to.
+            self._left = 0
+            self.close()
         return drawn
+
+    def _next(self) -> Sequence[Drawn]:
+        data = self._events.next()
+        if data is None:
+            # A whole answer that is too short says nothing against the replica.
+            self._over(None)
+            raise EngineLostError(f"the engine ended after {self._taken} tokens")
+        fresh = self._dialect.tokens(data, self._taken)
+        self._taken += len(fresh)
+        return fresh
 
     def close(self) -> None:
         """See `engine_port.Drawing.close`."""
