@@ -1,4 +1,4 @@
-"""Played back, what a real vLLM with the plug-in said passes every check and gives our tokens.
+"""Played back, what a real vLLM said passes every check and gives our tokens and states.
 
 Recorded by `tools/record_engine.py`, which compared each answer with our own sampler's over the
 same weights. A request of ours that changes by a byte is not answered here.
@@ -11,18 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
-from record_engine import SETTINGS, asks
+from record_engine import SETTINGS, VOCABULARY, asks
 from transcript import Player, Transcript, load
 from vllm_server import running
 
 from tidegate.models.engine_port import EngineLostError
 from tidegate.models.engine_replicas import Replicas
 from tidegate.models.engine_vllm import Vllm
+from tidegate.models.port import ModelInfo
+from tidegate.models.replay_vllm import Head, VllmReplay
 from tidegate.models.vllm_contract import TESTED_VERSIONS
 
 HERE = Path(__file__).parent
-VOCABULARY = 49_152
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +90,24 @@ def test_what_differs_by_a_byte_is_not_answered(player: Player, transcript: Tran
     with pytest.raises(EngineLostError, match="599"):
         drawing.take()
     engine.close()
+
+
+def test_hidden_states_are_read_as_recorded():
+    transcript = load(HERE / f"vllm-{TESTED_VERSIONS[0]}-states.json")
+    bodies = [msgspec.json.decode(one.asked) for one in transcript.exchanges if one.asked]
+    width = 576
+    head = Head(
+        weight_VD=np.eye(3, width, dtype=np.float32),
+        fingerprint="",
+        eos_ids=frozenset(),
+        info=ModelInfo(name="", parameters=0, licence="", provenance="", numerics="float32"),
+        brain=False,
+    )
+    with running(Player(transcript)) as playing:
+        replay = VllmReplay(playing.url, head, accepted="")
+        states_TD = replay.hidden_states(bodies[-1]["input"])
+        replay.close()
+    assert states_TD.shape == (len(bodies[-1]["input"]), width)
+    assert np.isfinite(states_TD).all()
+    assert replay.context_length == 1024
+    assert playing.unknown == []
