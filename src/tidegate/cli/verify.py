@@ -46,11 +46,11 @@ Key = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        help="Your own copy of the model: exact:NAME demands equality; transformers:NAME and "
-        "llama.cpp:NAME need a noise profile."
+        help="Your own copy of the model: exact:NAME demands equality; transformers:NAME, "
+        "llama.cpp:NAME and vllm:NAME@URL need a noise profile."
     ),
 ]
-Dtype = Annotated[Literal["bfloat16", "float32"], typer.Option(help="For transformers.")]
+Dtype = Annotated[Literal["bfloat16", "float32"], typer.Option(help="For transformers and vllm.")]
 Tokens = Annotated[
     str | None, typer.Option("--tokenizer", help="The model whose tokenizer served, if another's.")
 ]

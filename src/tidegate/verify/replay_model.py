@@ -1,9 +1,11 @@
-"""The verifier's own copy of the model, by name: `exact:…`, `transformers:…` or `llama.cpp:…`."""
+"""The verifier's own copy of the model, by name: `exact:…`, `transformers:…`, `llama.cpp:…`, or
+`vllm:NAME@URL` for a server of the verifier's that gives hidden states."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -16,11 +18,13 @@ from tidegate.models.replay_port import Replay
 from tidegate.models.sources import locate
 from tidegate.models.tokenizer import FileTokenizer
 
-Engine = Literal["exact", "transformers", "llama.cpp"]
+Engine = Literal["exact", "transformers", "llama.cpp", "vllm"]
+
+KEY_VARIABLE: Final = "VLLM_API_KEY"  # as vLLM itself calls it
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which model, on which engine. `dtype` matters to transformers only; `tokenizer` names the
+    """Which model, on which engine. `dtype` matters to transformers and vllm; `tokenizer` names the
     model whose tokenizer served, where it is not the model's own. `threads` None: the engine's."""
 
     engine: Engine
@@ -41,16 +45,27 @@ def parse(text: str) -> tuple[Engine, str]:
             return "transformers", name
         if engine == "llama.cpp":
             return "llama.cpp", name
+        if engine == "vllm" and all(_served(name)):
+            return "vllm", name
     raise ConfigError(
-        f"{text!r} names no model; write exact:NAME, transformers:NAME or llama.cpp:NAME, with a "
-        "packaged name (`tidegate models list`), a folder, a GGUF file or a hub id"
+        f"{text!r} names no model; write exact:NAME, transformers:NAME, llama.cpp:NAME or "
+        "vllm:NAME@http://host:port, with a packaged name (`tidegate models list`), a folder, a "
+        "GGUF file or a hub id"
     )
+
+
+def _served(name: str) -> tuple[str, str]:
+    """The model's folder or name, and where it is served; one is empty in a malformed name."""
+    model, _, url = name.rpartition("@")
+    return model, url if url.startswith(("http://", "https://")) else ""
 
 
 def folder_of(spec: Spec, progress: Progress = no_progress) -> Path:
     """What `spec` names, on disk, fetched and converted if need be. Raises ModelError."""
     if spec.engine == "llama.cpp":
         return locate(spec.name, None, progress)
+    if spec.engine == "vllm":
+        return prepare(_served(spec.name)[0], dtype=spec.dtype, progress=progress)
     path = Path(spec.name).expanduser()
     if spec.engine == "exact" and not (path.is_dir() and is_converted(path)):
         return prepare(EXACT + spec.name, progress=progress)
@@ -73,6 +88,11 @@ def open_replay(spec: Spec, progress: Progress = no_progress) -> Replay:
 
         model = exact.load(folder, threads=spec.threads, max_context=spec.max_context)
         return ExactReplay(model)
+    if spec.engine == "vllm":
+        from tidegate.models.replay_vllm import VllmReplay, open_head
+
+        head = open_head(folder, spec.dtype)
+        return VllmReplay(_served(spec.name)[1], head, key=os.environ.get(KEY_VARIABLE))
     try:
         if spec.engine == "llama.cpp":
             from tidegate.models import llamacpp
