@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,9 @@ from tidegate.errors import ConfigError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
+MOST_CONNECTIONS = 64
+"""A few people and a few hosts; beyond that it is an attack, or somebody's loop."""
+
 
 def broker(
     settings: Annotated[Path, typer.Argument(help="A TOML file; see docs/howto/vault.md.")],
@@ -34,6 +38,7 @@ def broker(
     import uvicorn
 
     from tidegate.cli.vault_kms import kms_of
+    from tidegate.serve.outer.http_server import bound, server_config
     from tidegate.vault.api import Api
     from tidegate.vault.api_keys import Tokens
     from tidegate.vault.broker_settings import opened, read_settings
@@ -47,20 +52,15 @@ def broker(
     except OSError as error:
         raise ConfigError(f"cannot read {chosen.tokens}: {error.strerror}") from error
     made = opened(chosen, folder, clock, kms_of)
+    listener = bound(chosen.host, chosen.port)
     Console(stderr=True).print(f"the broker listens on {chosen.host}:{chosen.port}")
-    uvicorn.run(
-        Api(made, tokens, clock).app,
-        host=chosen.host,
-        port=chosen.port,
-        ssl_certfile=chosen.certificate and str(folder / chosen.certificate),
-        ssl_keyfile=chosen.key and str(folder / chosen.key),
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        limit_concurrency=64,
-        h11_max_incomplete_event_size=1 << 16,
+    config = server_config(
+        Api(made, tokens, clock).app, host=chosen.host, port=chosen.port, log_stream=sys.stderr
     )
+    config.ssl_certfile = chosen.certificate and str(folder / chosen.certificate)
+    config.ssl_keyfile = chosen.key and str(folder / chosen.key)
+    config.limit_concurrency = MOST_CONNECTIONS
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def token(

@@ -41,6 +41,7 @@ from tidegate.console.records import Records
 from tidegate.console.sessions import LONGEST_S, Session, Sessions
 from tidegate.console.source_grants import Broker, VerdictAsked
 from tidegate.console.watch import brief
+from tidegate.http_body import BodyError, read_body
 
 MAX_BODY: Final = 1 << 16
 BEAT_S: Final = 10.0
@@ -121,6 +122,8 @@ class Console:
                 return session
             try:
                 return await answer(request, session)
+            except BodyError as error:
+                return refused(error.status, error.message)
             except SourceError as error:
                 return refused(409, error.message)
             except ConsoleError as error:
@@ -155,6 +158,8 @@ class Console:
             return refused(403, "this did not come from the console's own page")
         try:
             given = await _body(request, Credentials)
+        except BodyError as error:
+            return refused(error.status, error.message)
         except SourceError as error:
             return refused(400, error.message)
         address = request.client.host if request.client else ""
@@ -289,18 +294,10 @@ def _static() -> list[Any]:
 
 
 async def _body(request: Request, kind: type[_T]) -> _T:
-    """The body as a value. Raises SourceError: too large, too slow, or something else."""
-    raw = bytearray()
+    """The body as a value. Raises BodyError; SourceError where it is something else."""
+    raw = await read_body(request.stream(), most=MAX_BODY, within_s=_BODY_S)
     try:
-        async with asyncio.timeout(_BODY_S):
-            async for part in request.stream():
-                raw += part
-                if len(raw) > MAX_BODY:
-                    raise SourceError("the request is too large")
-    except TimeoutError:
-        raise SourceError("the request did not arrive in time") from None
-    try:
-        return msgspec.json.decode(bytes(raw), type=kind)
+        return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SourceError(f"the request cannot be taken: {error}") from error
 

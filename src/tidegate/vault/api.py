@@ -5,7 +5,6 @@ Whatever may be refused is refused by the rules (`grant_rules`); this only says 
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -19,6 +18,7 @@ from starlette.routing import Route
 
 from tidegate.clock import Clock
 from tidegate.errors import ConfigError, LedgerError, TidegateError
+from tidegate.http_body import BodyError, read_body
 from tidegate.transparency.errors import LogError
 from tidegate.vault import api_bodies as bodies
 from tidegate.vault.api_keys import Tokens
@@ -73,7 +73,7 @@ class Api:
         """One call, from who asks to what is said back."""
         try:
             by = self._who(request)
-            raw = await _read(request)
+            raw = await read_body(request.stream(), most=bodies.MAX_BODY, within_s=BODY_TIMEOUT_S)
             found = await run_in_threadpool(call, by, request, raw)
         except TidegateError as error:
             return _refusal(error)
@@ -181,19 +181,6 @@ def _route(path: str, method: str, call: Call, api: Api) -> Route:
     return Route(path, handler, methods=[method])
 
 
-async def _read(request: Request) -> bytes:
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for part in request.stream():
-                body += part
-                if len(body) > bodies.MAX_BODY:
-                    raise _TurnedAwayError(413, "too_large", f"At most {bodies.MAX_BODY} bytes.")
-    except TimeoutError:
-        raise _TurnedAwayError(408, "too_slow", "The body did not arrive in time.") from None
-    return bytes(body)
-
-
 def _refusal(error: TidegateError) -> Response:
     status = _status(error)
     if status >= 500:
@@ -208,7 +195,7 @@ def _refusal(error: TidegateError) -> Response:
 
 def _status(error: TidegateError) -> int:
     match error:
-        case _TurnedAwayError(status=status):
+        case _TurnedAwayError(status=status) | BodyError(status=status):
             return status
         case RefusedError(rule="the grant exists"):
             return 404
