@@ -1,10 +1,12 @@
-"""Alerts fire when they say, on metrics that exist, and lead somewhere."""
+"""Alerts fire when they say; they and the dashboards show metrics that exist, and all of them."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import chart
@@ -12,6 +14,7 @@ import pytest
 import yaml
 
 from tidegate.serve.telemetry import Metrics
+from tidegate.verify.fleet_metrics import FleetMetrics
 
 FOLDER = chart.ROOT / "deploy" / "prometheus"
 RULES: list[dict[str, Any]] = [
@@ -30,8 +33,12 @@ promtool = pytest.mark.skipif(
 def exported() -> set[str]:
     """Every name that a scrape may show."""
     ends = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
+    registries = Metrics().registry, FleetMetrics().registry
     return {
-        family.name + end for family in Metrics().registry.collect() for end in ends[family.type]
+        family.name + end
+        for registry in registries
+        for family in registry.collect()
+        for end in ends[family.type]
     }
 
 
@@ -73,3 +80,46 @@ def test_every_alert_is_seen_to_fire() -> None:
 def test_the_chart_carries_the_same_file() -> None:
     carried = chart.CHART / "files" / "prometheus" / "alerts.yaml"
     assert carried.samefile(FOLDER / "alerts.yaml")
+
+
+DASHBOARDS = sorted((chart.ROOT / "deploy" / "grafana").glob("*.json"))
+
+
+def asked(dashboard: dict[str, Any]) -> set[str]:
+    """The metrics that a dashboard's panels ask for."""
+    exprs = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    return {name for expr in exprs for name in re.findall(r"\btidegate_\w+", expr)}
+
+
+def test_dashboards_show_every_metric_and_no_other() -> None:
+    shown = set().union(*(asked(json.loads(path.read_text())) for path in DASHBOARDS))
+    assert shown <= exported()
+    ends = re.compile(r"_(total|bucket|count|sum)$")
+    assert {ends.sub("", name) for name in shown} == {ends.sub("", name) for name in exported()}
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_panels_of_a_dashboard_neither_overlap_nor_share_a_number(path: Path) -> None:
+    dashboard = json.loads(path.read_text())
+    assert dashboard["uid"] == path.stem
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert len({(p["gridPos"]["x"], p["gridPos"]["y"]) for p in panels}) == len(panels)
+
+
+def test_every_panel_asks_what_prometheus_understands(tmp_path: Path) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed (Debian: prometheus): queries are not parsed here")
+    exprs = {
+        target["expr"].replace("$__rate_interval", "5m")
+        for path in DASHBOARDS
+        for panel in json.loads(path.read_text())["panels"]
+        for target in panel["targets"]
+    }
+    rules = [{"record": f"query:{n}", "expr": expr} for n, expr in enumerate(sorted(exprs))]
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
+    done = subprocess.run(
+        ["promtool", "check", "rules", file], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
