@@ -50,7 +50,7 @@ _ACTOR: Final = b"ray::Hand"
 
 
 @dataclass(slots=True)
-class _Onlooker:
+class Onlooker:
     """Files of verdicts as they were first seen."""
 
     folder: Path
@@ -63,13 +63,9 @@ class _Onlooker:
             if path.name.startswith("."):
                 continue
             with suppress(FileNotFoundError):
-                known = self.seen.get(path.name)
-                number = path.stat().st_ino
-                if known is None or known[0] != number:
-                    now = (number, hashlib.sha256(path.read_bytes()).digest())
-                    if known is not None:
-                        self.twice.add(path.name)
-                    self.seen[path.name] = now
+                now = (path.stat().st_ino, hashlib.sha256(path.read_bytes()).digest())
+                if self.seen.setdefault(path.name, now) != now:
+                    self.twice.add(path.name)
 
     @contextmanager
     def looking(self) -> Iterator[None]:
@@ -100,11 +96,11 @@ class _Cluster:
 
     def workers(self) -> list[int]:
         """Processes of actors."""
-        return [pid for pid in _descendants(self.ray.pid) if _named(pid).startswith(_ACTOR)]
+        return [pid for pid in descendants(self.ray.pid) if named(pid).startswith(_ACTOR)]
 
     def kill(self) -> None:
         """All of it at once, as when the head's machine goes."""
-        for pid in (self.head.pid, *_descendants(self.ray.pid), self.ray.pid):
+        for pid in (self.head.pid, *descendants(self.ray.pid), self.ray.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.head.wait()
@@ -150,7 +146,7 @@ class _Done:
 
 def _round(place: Place, killed: int, progress: Progress) -> _Done:
     shutil.rmtree(place.fleet / "verdicts", ignore_errors=True)
-    onlooker, heads = _Onlooker(place.fleet / "verdicts"), 0
+    onlooker, heads = Onlooker(place.fleet / "verdicts"), 0
     with onlooker.looking(), ExitStack() as stack:
         cluster = _started(place)
         stack.callback(lambda: cluster.kill())
@@ -236,7 +232,7 @@ def _reached(port: int, ray: subprocess.Popen[bytes]) -> None:
     raise EngineError("Ray did not come up; is tidegate[ray] installed here?")
 
 
-def _descendants(root: int) -> list[int]:
+def descendants(root: int) -> list[int]:
     """Processes that a process started, and theirs."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -252,7 +248,8 @@ def _descendants(root: int) -> list[int]:
     return found
 
 
-def _named(pid: int) -> bytes:
+def named(pid: int) -> bytes:
+    """A process's command line; empty where it is gone."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     return b""
