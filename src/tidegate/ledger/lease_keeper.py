@@ -69,7 +69,7 @@ class LeaseKeeper:
         self._ledger: Ledger | None = None
         self._joined = False
         self._pending: tuple[Ask, ...] = ()
-        self._doubt = False
+        self._doubt = True
         self._beaten = float("-inf")
         self._beats = 0
         self._others: dict[str, tuple[Seen, float]] = {}
@@ -92,7 +92,7 @@ class LeaseKeeper:
         Raises:
             LedgerError: the store cannot be used.
         """
-        self._join()
+        self._sort_out()
         self._beat()
         self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
         self._thread.start()
