@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -28,6 +29,7 @@ from tidegate.models import tokenizer, transformers_torch
 from tidegate.models.cache import Progress
 from tidegate.models.draw import Drawer, Row
 from tidegate.models.prepared import prepare
+from tidegate.models.replay_port import Replay
 from tidegate.models.replay_transformers import TransformersReplay
 from tidegate.models.vllm_contract import UNSEEDED_VARIABLE, Draw, extra_args
 from tidegate.sampling.params import SamplingParams
@@ -55,12 +57,14 @@ _KEY: Final = b"bench fleet: seeds need not be secret here"
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class Answer:
+    """One prompt at one setting."""
+
     prompt: tuple[int, ...]
     draw: Draw
 
     def asked(self, max_tokens: int) -> Asked:
-        return Asked(list(self.prompt), max_tokens, args=extra_args(self.draw))
+        return Asked(list(self.prompt), max_tokens, args=dict(extra_args(self.draw)))
 
     def left_to_vllm(self, max_tokens: int) -> Asked:
         params = self.draw.params
@@ -90,8 +94,9 @@ def measure(progress: Progress, options: Options) -> dict[str, Figure]:
         },
         repeats=REPEATS,
     )
-    result = _run(python, work, progress)
-    equal = _equal(folder, answers, result.tokens, progress)
+    result = run_engine(python, work, progress)
+    replay = TransformersReplay(transformers_torch.load(folder, dtype="float32"))
+    equal = equal_answers(replay, answers, result.tokens, progress)
     overheads = {
         name: statistics.median(ours / stock - 1 for stock, ours in pairs)
         for name, pairs in result.seconds.items()
@@ -129,7 +134,7 @@ def _python(options: Options) -> Path:
     return options.vllm_python
 
 
-def _answers(folder: Path) -> list[_Answer]:
+def _answers(folder: Path) -> list[Answer]:
     """Every prompt at every setting, the settings of one prompt in a row."""
     words = tokenizer.load(folder)
     seeds = SeedService(_KEY)
@@ -145,15 +150,19 @@ def _answers(folder: Path) -> list[_Answer]:
                 user_seed=None,
                 choice=0,
             )
-            answers.append(_Answer(ids, Draw(params=params, seed=seed)))
+            answers.append(Answer(ids, Draw(params=params, seed=seed)))
     return answers
 
 
-def _of(answers: Sequence[_Answer], name: str) -> list[_Answer]:
+def _of(answers: Sequence[Answer], name: str) -> list[Answer]:
     return [one for one in answers if one.draw.params == SETTINGS[name]]
 
 
-def _run(python: Path, work: Work, progress: Progress) -> Line:
+def run_engine(python: Path, work: Work, progress: Progress) -> Line:
+    """The result of `work`, done by `fleet_vllm_engine` under that Python.
+
+    Raises ConfigError where it cannot be started, EngineError with its last words where it fails.
+    """
     reading, writing = os.pipe()
     environment = os.environ | {
         UNSEEDED_VARIABLE: "allow",
@@ -179,9 +188,11 @@ def _run(python: Path, work: Work, progress: Progress) -> Line:
         finally:
             os.close(writing)
         with process, os.fdopen(reading, "rb") as lines:
-            if process.stdin is not None:
-                process.stdin.write(msgspec.json.encode(work))
-                process.stdin.close()
+            # One that dies at once does not read; its last words say why.
+            with suppress(BrokenPipeError):
+                if process.stdin is not None:
+                    process.stdin.write(msgspec.json.encode(work))
+                    process.stdin.close()
             result = _follow(lines, progress)
         if result is None:
             raise EngineError(f"vLLM failed: {_last(said)}", exit_code=process.returncode)
@@ -203,14 +214,13 @@ def _last(said: IO[bytes]) -> str:
     return " / ".join(words[-3:]) or "it said nothing"
 
 
-def _equal(
-    folder: Path,
-    answers: Sequence[_Answer],
+def equal_answers(
+    replay: Replay,
+    answers: Sequence[Answer],
     tokens: Sequence[Sequence[int]],
     progress: Progress,
 ) -> int:
-    """How many answers our sampler gives too."""
-    replay = TransformersReplay(transformers_torch.load(folder, dtype="float32"))
+    """How many answers our sampler gives too, on the replay's logits of the same tokens."""
     drawer = Drawer(replay.vocab_size)
     equal = 0
     for number, (answer, output) in enumerate(zip(answers, tokens, strict=True)):

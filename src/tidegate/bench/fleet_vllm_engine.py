@@ -21,7 +21,7 @@ class Asked(msgspec.Struct, frozen=True):
 
     prompt: list[int]
     max_tokens: int
-    args: dict[str, str | int | float | list[int] | list[float]] = {}
+    args: dict[str, Any] = {}
     stock: dict[str, float] = {}
 
 
