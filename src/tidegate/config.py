@@ -89,6 +89,18 @@ class Sealed(_Section):
     """The sealing that is expected; an older one is refused."""
 
 
+class Ranks(_Section):
+    """Several hosts of the inner zone that run one strong model together, each a part of its
+    layers; for the exact engine. All of them have the same section."""
+
+    addresses: tuple[str, ...] = ()
+    """Where ranks 1, 2, … listen: sockets' paths or host:port. The inner half itself is rank 0."""
+    secret_file: Path = Path("run/ranks.secret")
+    """What a rank asks of who leads; made on first start. Copy it to the other hosts."""
+    patience_ms: Positive = 60_000
+    """A rank that does not answer a call within this is lost."""
+
+
 class Link(_Section):
     """The upload-limited link between the halves."""
 
@@ -251,6 +263,7 @@ class Settings(BaseSettings):
     models: Models = Models()
     engine: Engine = Engine()
     sealed: Sealed = Sealed()
+    ranks: Ranks = Ranks()
     link: Link = Link()
     lanes: dict[LaneName, Lane] = {}
     outer: Outer = Outer()

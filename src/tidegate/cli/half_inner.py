@@ -14,6 +14,7 @@ import structlog
 
 from tidegate.cli import half_engine, parts
 from tidegate.cli.ground import budgets_of, lane_budgets, lane_principal, open_ledger, secret_bytes
+from tidegate.cli.half_rank import ranked_model
 from tidegate.cli.half_sealed import at_hand, until_lease_ends
 from tidegate.cli.listening import listening
 from tidegate.cli.purse import LedgerAllowance
@@ -61,7 +62,10 @@ async def run_inner(
         thinking = _thinking(inner, tokenizer)
         weak = parts.weak_model(models)
         served = half_engine.opened(settings, weak.vocab_size)
-        strong = served or rig(parts.strong_model(models))
+        ranks = settings.ranks
+        strong = served or (
+            ranked_model(models, ranks) if ranks.addresses else rig(parts.strong_model(models))
+        )
     budgets = budgets_of(settings, models.parameters or strong.describe().parameters)
     observer = None
     if inner.measurements is not None:
@@ -106,6 +110,8 @@ async def run_inner(
         while not stop.asked.is_set():
             await _serve(settings, servers, stop, ready_file)
             if not stop.asked.is_set():
+                for server in servers:
+                    await server.forget()
                 await _recover(strong, stop)
         if leased.done():
             leased.result()

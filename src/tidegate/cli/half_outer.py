@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 
-import uvicorn
-
 from tidegate.cli import parts
 from tidegate.cli.ground import (
     budgets_of,
@@ -38,7 +36,7 @@ from tidegate.serve.outer.app import create_app
 from tidegate.serve.outer.control import ControlServer
 from tidegate.serve.outer.hold import HeldEngine, SocketExaminer
 from tidegate.serve.outer.http_admission import Admission
-from tidegate.serve.outer.http_server import bound, server_config
+from tidegate.serve.outer.http_server import HttpServer, bound, server_config
 from tidegate.serve.outer.http_settings import STREAMS, HttpSettings, ServedModel
 from tidegate.serve.outer.keys import Keyring
 from tidegate.serve.outer.lanes import Lane, Lanes
@@ -179,7 +177,7 @@ async def serve_api(
     listener = bound(settings.outer.host, settings.outer.port)
     port = listener.getsockname()[1]
     config = server_config(app, host=settings.outer.host, port=port, log_stream=log_stream())
-    server = uvicorn.Server(config)
+    server = HttpServer(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.02)

@@ -7,7 +7,7 @@ gone when loading is done. What a lease released is used for as long as the leas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -19,10 +19,12 @@ from tidegate.cli.vault_seal import opened_folder
 from tidegate.config import Models, Sealed, Settings
 from tidegate.errors import ConfigError
 from tidegate.models.cache import Progress, no_progress
+from tidegate.models.exact.stage import layers_among, names_of, span_of
 from tidegate.models.prepared import EXACT
 from tidegate.vault.errors import VaultError
 from tidegate.vault.lease_socket import LeaseCalls
 from tidegate.vault.open_memory import in_memory, keep_off_disk
+from tidegate.vault.open_part import Chooses, part_in_memory, shards_of
 from tidegate.vault.open_sealed import KeyOf
 from tidegate.vault.open_sealed import Sealed as SealedFolder
 from tidegate.vault.seal_files import NOTE
@@ -35,8 +37,12 @@ LOOK_S: Final = 1.0
 
 
 @contextmanager
-def at_hand(settings: Settings, progress: Progress = no_progress) -> Iterator[Models]:
+def at_hand(
+    settings: Settings, rank: int = 0, progress: Progress = no_progress
+) -> Iterator[Models]:
     """The models' settings, with a strong model that can be loaded while the context is open.
+
+    Where several ranks run it, no more of a sealed one is opened than `rank` needs.
 
     Raises ConfigError where the folder and `[sealed]` do not go together, VaultError where it
     cannot be opened, TamperedError where it is not what its owner sealed.
@@ -58,9 +64,27 @@ def at_hand(settings: Settings, progress: Progress = no_progress) -> Iterator[Mo
         raise ConfigError("a sealed model runs from its own files: transformers or converted ones")
     keep_off_disk()
     opened = opened_folder(folder, how.owner, how.model_id, how.manifest)
-    with in_memory(opened, key_source(how.kms, opened), progress=progress) as plain:
-        _log.info("sealed_opened", model=opened.manifest.model, shards=len(opened.manifest.shards))
+    key_of = key_source(how.kms, opened)
+    shards = len(opened.manifest.shards)
+    ranks = 1 + len(settings.ranks.addresses)
+    if ranks == 1:
+        opening = in_memory(opened, key_of, progress=progress)
+    else:
+        chooses = part_of(rank, ranks)
+        shards = len(shards_of(opened.manifest, chooses))
+        opening = part_in_memory(opened, key_of, chooses, progress=progress)
+    with opening as plain:
+        _log.info("sealed_opened", model=opened.manifest.model, shards=shards)
         yield models.model_copy(update={"strong": str(plain)})
+
+
+def part_of(rank: int, ranks: int) -> Chooses:
+    """The tensors that a rank needs, of a converted model's."""
+
+    def chooses(names: Collection[str]) -> Collection[str]:
+        return names_of(names, span_of(layers_among(names), rank, ranks))
+
+    return chooses
 
 
 def key_source(name: str, opened: SealedFolder) -> KeyOf:

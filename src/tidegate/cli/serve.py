@@ -102,6 +102,21 @@ def inner(
 
 
 @app.command()
+def rank(
+    number: Annotated[int, typer.Argument(min=1, help="Its place in `[ranks] addresses`.")],
+    settings: SettingsFile = None,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Is there while the inner half may connect; for probes.")
+    ] = None,
+) -> None:
+    """Run a part of the strong model's layers for an inner half; see docs/howto/lanes.md."""
+    from tidegate.cli.half_rank import run_rank
+
+    chosen = load(settings)
+    _until_stopped(lambda stop: run_rank(chosen, number, stop, ready_file))
+
+
+@app.command()
 def outer(
     settings: SettingsFile = None,
     pair: Pair = None,

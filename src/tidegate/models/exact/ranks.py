@@ -107,6 +107,9 @@ class RankedModel:
         self._info = info
         self._pass_rows = pass_rows
         self._down: EngineDownError | None = EngineDownError("the ranks have not joined yet")
+        self._held: set[int] = set()
+        self._gone: set[int] = set()
+        """Sequences that were lost with a rank and that their caller has not dropped yet."""
 
     def describe(self) -> ModelInfo:
         return self._info
@@ -116,6 +119,8 @@ class RankedModel:
         for rank in self._ranks:
             rank.join()
         self._stage.forget()
+        self._gone |= self._held
+        self._held.clear()
         self._down = None
 
     def close(self) -> None:
@@ -132,25 +137,33 @@ class RankedModel:
             context_length=self.context_length,
             length_of=self._stage.length,
         )
+        if lost := self._gone.intersection(number for number, _ in batch):
+            raise ModelError("this sequence was lost with a rank", sequence_id=min(lost))
         before = tuple((number, self._stage.length(number)) for number, _ in batch)
         try:
-            return self._run(batch)
+            logits_NV = self._run(batch)
         except ModelError:
             self._stage.cut(before)
             self._all(wire.Cut(before))
             raise
+        self._held.update(number for number, _ in batch)
+        return logits_NV
 
     def fork(self, sequence_id: int, new_id: int) -> None:
         """Start `new_id` as a copy of a sequence. Raises ModelError for an unknown or taken id."""
         self._require_up()
         self._stage.fork(sequence_id, new_id)
         self._all(wire.Fork(sequence_id, new_id))
+        self._held.add(new_id)
 
     def drop(self, sequence_id: int) -> None:
         """Forget a sequence. Raises ModelError for an unknown id."""
-        if self._down is not None:
+        if self._down is not None or sequence_id in self._gone:
+            self._gone.discard(sequence_id)
+            self._held.discard(sequence_id)
             return  # forgotten already, with all the others
         self._stage.drop(sequence_id)
+        self._held.discard(sequence_id)
         with suppress(EngineDownError):
             # Whoever asks for more will hear of it.
             self._all(wire.Drop(sequence_id))

@@ -111,6 +111,10 @@ class InnerEngine:
         if not (hello.echo or self._weak.exact):
             raise LinkError("The two halves differ.", what="echo")
 
+    def forget(self) -> None:
+        """There is nothing to resume any more: what the strong model held is lost."""
+        self._hello = None
+
     def begin(self, hello: Hello) -> None:
         """Start a session from nothing; whatever an earlier one left is dropped."""
         self._generator.keep(())

@@ -122,6 +122,10 @@ class InnerServer:
         finally:
             self._live.release()
 
+    async def forget(self) -> None:
+        """Once the engine's thread has nothing to do, let no session be resumed."""
+        await self._run(self._engine.forget)
+
     def close(self) -> None:
         """Let the engine's thread end."""
         self._thread.shutdown(wait=False)

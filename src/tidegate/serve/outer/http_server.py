@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 import uvicorn
@@ -10,6 +12,16 @@ from starlette.types import ASGIApp
 
 from tidegate.errors import ConfigError
 from tidegate.serve.telemetry import uvicorn_log_config
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn's server, ended by whoever runs it: its own handlers would take SIGTERM for the end
+    of accepting, before running answers were given time."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the half."""
+        yield
 
 
 def server_config(app: ASGIApp, *, host: str, port: int, log_stream: TextIO) -> uvicorn.Config:

@@ -134,9 +134,12 @@ def test_a_lost_rank_is_named_and_the_model_comes_back_without_its_sequences(
             model.forward([(8, [1])])
         with pytest.raises(EngineDownError, match=f"rank {lost}"):
             model.recover()
-    model.drop(0)
     world.start(lost)
     model.recover()
+    # Nobody may go on with what is lost as if it were there; to drop it is fine.
+    with pytest.raises(ModelError, match="was lost"):
+        model.forward([(0, [1])])
+    model.drop(0)
     assert np.array_equal(model.forward([(0, PROMPT)]), single(TIED).forward([(0, PROMPT)]))
     model.close()
 
