@@ -22,7 +22,7 @@ from tidegate.cli.verify_asked import Asked, kept_of, opener_of, record_key, see
 from tidegate.cli.verify_run import verify
 from tidegate.clock import SystemClock
 from tidegate.errors import ConfigError
-from tidegate.verify.fleet_book import Book
+from tidegate.verify.fleet_book import Book, UnplannedError
 from tidegate.verify.fleet_executor import Executor, Post
 from tidegate.verify.fleet_head import Drained, Head
 from tidegate.verify.fleet_metrics import FleetMetrics
@@ -237,6 +237,9 @@ def watch_status(
                 status = status_of(book, crew)
                 metrics.seen(status)
                 _print_status(status, as_json=as_json)
+            except UnplannedError as error:
+                metrics.unplanned()
+                Console(stderr=True).print(error.message, markup=False)
             except StoreError as error:
                 metrics.unseen()
                 Console(stderr=True).print(error.message, markup=False, style="red")

@@ -52,6 +52,12 @@ class Poison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reason: str
 
 
+class UnplannedError(ConfigError):
+    """Nothing was planned in this store yet."""
+
+    code = "nothing_planned"
+
+
 class ForgedError(StoreError):
     """An object is not what the fleet wrote under that name: half-written, damaged or forged."""
 
@@ -71,11 +77,11 @@ class Book:
         self._key = key
 
     def plan(self) -> Plan:
-        """The plan. Raises ConfigError where there is none yet."""
+        """The plan. Raises UnplannedError where there is none yet."""
         try:
             return self._read(PLAN, Plan)
         except NoSuchObjectError as error:
-            raise ConfigError("nothing was planned there; run `tidegate fleet plan`") from error
+            raise UnplannedError("nothing was planned there; run `tidegate fleet plan`") from error
 
     def put_plan(self, plan: Plan) -> None:
         """Make `plan` the one that workers follow, once all its shards are there."""

@@ -39,6 +39,12 @@ class FleetMetrics:
         self._drain.set(_or_nan(status.drain_seconds))
         self._up.set(1)
 
+    def unplanned(self) -> None:
+        """The store could be read, and nothing is planned there yet."""
+        for state in ("planned", "settled", "aside"):
+            self._shards.labels(state).set(0)
+        self._up.set(1)
+
     def unseen(self) -> None:
         """The store could not be read; the other figures stay as they were."""
         self._up.set(0)
