@@ -5,9 +5,10 @@ from __future__ import annotations
 from tidegate.config import Engine, Settings
 from tidegate.errors import ConfigError
 from tidegate.models.engine_replicas import Dialect, Replicas
+from tidegate.models.engine_sglang import Sglang
 from tidegate.models.engine_vllm import Vllm
 
-SERVERS = ("vllm",)
+SERVERS = ("vllm", "sglang")
 """Engines that are asked over HTTP."""
 
 
@@ -38,6 +39,8 @@ def dialect(engine: str, asked: Engine) -> Dialect:
     """How `engine` is spoken to. Raises ConfigError for one that is no server."""
     if engine == "vllm":
         return Vllm(asked.model, accepted=asked.version)
+    if engine == "sglang":
+        return Sglang(accepted=asked.version)
     raise ConfigError(f"{engine} is not asked over HTTP; choose one of {', '.join(SERVERS)}")
 
 

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pytest
 from link_world import VOCABULARY, TableModel
+from sglang_server import SglangServer
 from vllm_server import VllmServer, running
 
 from tidegate.models.engine_model import ModelEngine
 from tidegate.models.engine_port import Ask, DrawingEngine, EngineLostError, EngineRefusedError
-from tidegate.models.engine_replicas import Replicas
+from tidegate.models.engine_replicas import Dialect, Replicas
+from tidegate.models.engine_sglang import Sglang
 from tidegate.models.engine_vllm import Vllm
 from tidegate.sampling.params import SamplingParams
 
@@ -24,13 +26,17 @@ def table() -> TableModel:
     return TableModel(1.5, context=CONTEXT)
 
 
-@pytest.fixture(scope="module", params=["model", "vllm"])
+@pytest.fixture(scope="module", params=["model", "vllm", "sglang"])
 def engine(request: pytest.FixtureRequest) -> Iterator[DrawingEngine]:
     if request.param == "model":
         yield ModelEngine(table())
         return
-    with running(VllmServer()) as server:
-        replicas = Replicas(Vllm(accepted=""), [server.url], vocab_size=VOCABULARY)
+    server: VllmServer | SglangServer = VllmServer()
+    dialect: Dialect = Vllm(accepted="")
+    if request.param == "sglang":
+        server, dialect = SglangServer(), Sglang(accepted="0.5.23")
+    with running(server):
+        replicas = Replicas(dialect, [server.url], vocab_size=VOCABULARY)
         yield replicas
         replicas.close()
 
@@ -90,8 +96,12 @@ def test_an_end_token_is_part_of_the_answer_and_nothing_follows(engine: DrawingE
         drawing.take()
 
 
-def test_log_probabilities_are_those_before_filters(engine: DrawingEngine):
+def test_log_probabilities_are_those_before_filters_or_refused(engine: DrawingEngine):
     ask = replace(ASK, params=SamplingParams(temperature=1.0, top_k=3), logprobs=True)
+    if engine.describe().provenance.startswith("SGLang"):
+        with pytest.raises(EngineRefusedError, match="log-probabilities"):
+            engine.start(ask)
+        return
     one, other = engine.start(ask), ModelEngine(table()).start(ask)
     for _ in range(6):
         mine, theirs = one.take(), other.take()
