@@ -16,14 +16,18 @@ from tidegate.bench import fleet_killed
 from tidegate.bench.figures import Figure, at_least, report
 from tidegate.bench.fleet import Options
 from tidegate.bench.fleet_command import Place, plan_in
-from tidegate.bench.fleet_served import serve
+from tidegate.bench.fleet_served import Served, serve
 from tidegate.errors import EngineError
 from tidegate.models.cache import Progress
+from tidegate.transparency.note import Verifier
 from tidegate.verify.fleet_book import VERDICTS, Book
 from tidegate.verify.fleet_executor import Event, Executor
 from tidegate.verify.fleet_head import Head
 from tidegate.verify.fleet_scale import Crew
 from tidegate.verify.fleet_store_files import FileObjects
+from tidegate.verify.record_reader import Reader
+from tidegate.verify.record_response import Response
+from tidegate.verify.record_store_files import FileSource
 
 ANSWERS = 48
 TOKENS = 96
@@ -41,8 +45,23 @@ def measure(progress: Progress, options: Options) -> dict[str, Figure]:
         folder = Path(name)
         served = serve(folder, ANSWERS, TOKENS, progress)
         figures = _efficiency(plan_in(folder / "speed", served, SHARD_TOKENS), progress)
+        figures |= _reading(served)
         killed = plan_in(folder / "killed", served, 1)
         return figures | fleet_killed.measure(killed, progress)
+
+
+def _reading(served: Served) -> dict[str, Figure]:
+    """What planner and report do to each token, on one machine however many re-execute."""
+    key = Verifier.parse(served.key.read_text().strip())
+    seconds, tokens = [], 0
+    for _ in range(TURNS + 1):
+        begun = time.perf_counter()
+        reader = Reader(FileSource(served.record), key)
+        tokens = sum(len(one.tokens) for one in reader.read() if isinstance(one, Response))
+        seconds.append(time.perf_counter() - begun)
+    how = f"tokens of {served.answers} answers in a record, chain and checkpoints checked, one core"
+    rate = tokens / statistics.median(seconds[1:])
+    return {"record_tokens_read_per_s": report(rate, unit="tokens/s", n=TURNS, how=how)}
 
 
 class _Limited:
