@@ -160,6 +160,29 @@ class Outer(_Section):
     """How long answers may go on once the half was told to stop; service managers wait longer."""
 
 
+class SharedLedger(_Section):
+    """One ledger for several outer halves, in PostgreSQL (docs/howto/postgres.md)."""
+
+    urls: tuple[str, ...] = ()
+    """`postgresql://user@host/database`, one a server of the cluster. Without any, this half keeps
+    its ledger by itself, in `[outer] ledger`."""
+    password_file: Path | None = None
+    """The user's password, on one line."""
+    table: str = Field(default="tidegate_ledger", pattern=r"^[a-z_][a-z0-9_]{0,40}$")
+    holder: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    """This half's name, unlike any other's; needed with `urls`."""
+    copy_file: Path = Path("run/ledger-copy.sqlite")
+    """Every entry that was acknowledged, kept here too: shows and mends what a failover forgot."""
+    replicated: bool = True
+    """Take a server only while it waits for a standby. False: it is never failed over."""
+    lasts_s: Annotated[int, Field(ge=3, le=3600)] = 30
+    """A half that gave no word for so long is taken for dead, and its leases are charged."""
+    patience_ms: Positive = 2_000
+    """How long a request waits for bits before it is told to come again, with a 503."""
+    silent_ms: Positive = 10_000
+    """How long a server may be silent before it is taken for gone."""
+
+
 class Record(_Section):
     """What the outer half writes down of every answer, for re-execution (`spec/record.md`)."""
 
@@ -267,6 +290,7 @@ class Settings(BaseSettings):
     link: Link = Link()
     lanes: dict[LaneName, Lane] = {}
     outer: Outer = Outer()
+    ledger: SharedLedger = SharedLedger()
     record: Record = Record()
     inner: Inner = Inner()
     budget: Budget = Budget()

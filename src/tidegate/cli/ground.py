@@ -108,7 +108,7 @@ def open_ledger(path: Path, budgets: Budgets) -> Iterator[Ledger]:
     What an earlier half held and did not settle is charged in full. Raises ConfigError or
     LedgerError.
     """
-    with _sole_user(path), closing(SqliteStore(path)) as store:
+    with sole_user(path), closing(SqliteStore(path)) as store:
         ledger = Ledger(store, budgets, SystemClock())
         for held in ledger.held():
             # Whoever held it is gone, and nobody knows how much of it crossed: all of it counts.
@@ -117,7 +117,7 @@ def open_ledger(path: Path, budgets: Budgets) -> Iterator[Ledger]:
 
 
 @contextmanager
-def _sole_user(path: Path) -> Iterator[None]:
+def sole_user(path: Path) -> Iterator[None]:
     """Two halves over one ledger would each take the other's reservations for a dead one's."""
     lock = path.with_name(path.name + ".lock")
     try:

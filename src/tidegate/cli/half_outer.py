@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from tidegate.cli import parts
 from tidegate.cli.ground import (
@@ -14,6 +14,7 @@ from tidegate.cli.ground import (
     open_ledger,
     secret_bytes,
 )
+from tidegate.cli.ledger_shared import shared_purse
 from tidegate.cli.listening import listening
 from tidegate.cli.outer_log import open_log, seal_of
 from tidegate.cli.purse import LedgerPurse
@@ -25,14 +26,15 @@ from tidegate.clock import SystemClock
 from tidegate.config import Lane as LaneOf
 from tidegate.config import Settings
 from tidegate.errors import BudgetExceededError, ConfigError
-from tidegate.ledger import CLOSE_BITS, Ledger
+from tidegate.ledger import CLOSE_BITS, Budgets
 from tidegate.ledger.budgets import edge_between, edges_along
 from tidegate.ledger.entries import OWN_PRINCIPAL
+from tidegate.ledger.lease import LeaseDesk
 from tidegate.models.port import Model, Tokenizer
 from tidegate.models.shared import SharedModel
 from tidegate.sampling.seed import SeedService
 from tidegate.serve.jobs import Engine
-from tidegate.serve.outer.app import create_app
+from tidegate.serve.outer.app import LedgerView, create_app
 from tidegate.serve.outer.control import ControlServer
 from tidegate.serve.outer.hold import HeldEngine, SocketExaminer
 from tidegate.serve.outer.http_admission import Admission
@@ -40,6 +42,7 @@ from tidegate.serve.outer.http_server import HttpServer, bound, server_config
 from tidegate.serve.outer.http_settings import STREAMS, HttpSettings, ServedModel
 from tidegate.serve.outer.keys import Keyring
 from tidegate.serve.outer.lanes import Lane, Lanes
+from tidegate.serve.outer.leased import LeasedEngine
 from tidegate.serve.outer.link import Connect, LinkEngine
 from tidegate.serve.outer.link_account import Purse
 from tidegate.serve.outer.link_settings import LinkSettings
@@ -55,19 +58,15 @@ DEMO_KEY = "tidegate-demo"
 
 async def run_outer(settings: Settings, stop: Stopping, ready: Callable[[int], None]) -> None:
     """Serve the API until `stop`; `ready` is called with the port. Raises TidegateError."""
-    models, budget = settings.models, settings.budget
+    models = settings.models
     keys = keyring(settings)
     tokenizer, weak = parts.load_tokenizer(models), parts.weak_model(models)
     budgets = budgets_of(settings, parts.strong_parameters(models))
     seeds = SeedService(secret_bytes(settings.outer.seed_key_file))
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
-        ledger = stack.enter_context(open_ledger(settings.outer.ledger, budgets))
-        purse = LedgerPurse(ledger, budget.zones, budget.homes)
         # Entered first, so closed last: streams end before their leases are settled.
-        stack.callback(purse.close)
-        with contextlib.suppress(BudgetExceededError):
-            purse.stand_by(OWN_PRINCIPAL, Bits(16 * CLOSE_BITS))
+        purse, ledger = stack.enter_context(purse_of(settings, budgets, metrics))
         folder = settings.record.folder
         # Entered before the link, so that it still records how the last streams end.
         log = None
@@ -90,8 +89,15 @@ async def run_outer(settings: Settings, stop: Stopping, ready: Callable[[int], N
         ended = asyncio.create_task(link.ended())
         ended.add_done_callback(lambda _: stop.break_off())
         engine: Engine = link
+        if isinstance(purse, LeaseDesk):
+            engine = LeasedEngine(
+                link,
+                purse,
+                patience=Seconds(settings.ledger.patience_ms / 1000),
+                max_reasoning=settings.inner.reasoning_tokens,
+            )
         if log is not None:
-            engine = RecordedEngine(link, seeds, log, seal_of(settings), settings.record.lora)
+            engine = RecordedEngine(engine, seeds, log, seal_of(settings), settings.record.lora)
         engine = held(settings, engine)
         engine = scanned(settings, engine, metrics)
         if settings.outer.record is not None:
@@ -111,6 +117,28 @@ async def run_outer(settings: Settings, stop: Stopping, ready: Callable[[int], N
         if ended.done():
             ended.result()
         ended.cancel()
+
+
+@contextlib.contextmanager
+def purse_of(
+    settings: Settings, budgets: Budgets, metrics: Metrics
+) -> Iterator[tuple[LedgerPurse | LeaseDesk, LedgerView]]:
+    """What pays for streams: leases on a ledger of this half's own, or on one that several share.
+
+    Raises ConfigError or LedgerError.
+    """
+    if settings.ledger.urls:
+        with shared_purse(settings, budgets, metrics.incident) as shared:
+            yield shared
+        return
+    with open_ledger(settings.outer.ledger, budgets) as ledger:
+        purse = LedgerPurse(ledger, settings.budget.zones, settings.budget.homes)
+        with contextlib.suppress(BudgetExceededError):
+            purse.stand_by(OWN_PRINCIPAL, Bits(16 * CLOSE_BITS))
+        try:
+            yield purse, ledger
+        finally:
+            purse.close()
 
 
 def held(settings: Settings, engine: Engine) -> Engine:
@@ -139,7 +167,7 @@ async def serve_api(
     engine: Engine,
     tokenizer: Tokenizer,
     keys: Keyring,
-    ledger: Ledger,
+    ledger: LedgerView,
     metrics: Metrics,
     *,
     context_length: int,

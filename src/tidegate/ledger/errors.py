@@ -21,13 +21,13 @@ class InvalidEntryError(LedgerError):
         self.entry = entry
 
 
-class LedgerBusyError(LedgerError):
-    """No bits are at hand and the database has not lent more in time; nothing was charged.
+class NotLentError(LedgerError):
+    """No bits are at hand and the database has not lent more yet; nothing was drawn.
 
     `retry_after_s` in its details says when to ask again.
     """
 
-    code = "ledger_busy"
+    code = "ledger_not_lent"
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message, retry_after_s=retry_after_s)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from tidegate.clock import Clock
 from tidegate.errors import BudgetExceededError, LedgerError
 from tidegate.ledger.entries import plain
-from tidegate.ledger.errors import LedgerBusyError
+from tidegate.ledger.errors import NotLentError
 from tidegate.units import Bits, Seconds
 
 
@@ -161,7 +161,7 @@ class LeaseDesk:
 
         Raises:
             BudgetExceededError: the budgets have no more; nothing was drawn.
-            LedgerBusyError: no more is at hand yet; nothing was drawn.
+            NotLentError: no more is at hand yet; nothing was drawn.
         """
         with self._lock:
             lease = self._draw(principal, bits)
@@ -304,7 +304,7 @@ class LeaseDesk:
                         told.set_result(None)
                 elif now >= waiter.until or (final and refused):
                     if told.set_running_or_notify_cancel():
-                        told.set_exception(self._refusal(waiter.principal))
+                        told.set_exception(self._refusal(waiter.principal, just_now=refused))
                 else:
                     left.append(waiter)
             self._waiters = left
@@ -343,11 +343,14 @@ class LeaseDesk:
             self.wake.set()
         return lease
 
-    def _refusal(self, principal: str) -> LedgerError | BudgetExceededError:
+    def _refusal(
+        self, principal: str, *, just_now: bool = False
+    ) -> LedgerError | BudgetExceededError:
         error, at = self._refused.get(principal, (None, 0.0))
-        if error is not None and self.live() and self._clock.monotonic() - at < self.terms.beat:
+        just_now = just_now or self._clock.monotonic() - at < self.terms.beat
+        if error is not None and just_now and self.live():
             return error
-        return LedgerBusyError(
+        return NotLentError(
             "The ledger's database has not lent any bits in time; nothing was charged.",
             retry_after_s=float(self.terms.patience),
         )

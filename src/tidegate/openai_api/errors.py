@@ -18,6 +18,9 @@ NO_RETRY: Headers = (("x-should-retry", "false"),)
 """Official clients retry 429 and 5xx by default. Sent where a retry cannot help, or where upload
 bits were already spent, so that a failing link cannot make clients spend their budget for it."""
 
+LEDGER_BACK_S = 5.0
+"""When to look again whether the ledger can be written, where nobody knows: a failover's time."""
+
 RETRY_SOON: Headers = (("retry-after", "1"),)
 
 
@@ -107,6 +110,14 @@ _OUTCOMES: Mapping[str, _Outcome] = MappingProxyType(
             "The upload ledger cannot be written, so nothing may be sent.",
             NO_RETRY,
         ),
+        "ledger_busy": _Outcome(
+            503,
+            "server_error",
+            "ledger_busy",
+            "The upload ledger's database is slow or gone, so nothing may be sent. Nothing was"
+            " charged; try again shortly.",
+            (),
+        ),
         "record_error": _Outcome(
             503,
             "server_error",
@@ -166,8 +177,11 @@ def of_failure(code: str, retry_after_s: float | None = None) -> ApiError:
     The text is fixed per code: messages from inside name internals, and are for operators.
     `retry_after_s` is when a spent budget has room again; people read it, clients do not retry.
     """
-    known = "ledger_error" if code.startswith("ledger_") else code
+    ledger = code.startswith("ledger_")
+    known = "ledger_error" if ledger and code not in _OUTCOMES else code
     told = _OUTCOMES.get(known, _UNKNOWN)
+    if ledger and retry_after_s is None:
+        retry_after_s = LEDGER_BACK_S
     later = () if retry_after_s is None else (("retry-after", str(ceil(retry_after_s))),)
     return ApiError(
         told.status, ErrorObject(told.message, told.kind, None, told.code), told.headers + later

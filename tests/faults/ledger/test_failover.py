@@ -19,7 +19,7 @@ from tidegate.ledger.backup import CopyingStore, extends
 from tidegate.ledger.backup_reconcile import charge_branch, lost_branches
 from tidegate.ledger.entries import Open
 from tidegate.ledger.errors import (
-    LedgerBusyError,
+    NotLentError,
     RolledBackError,
     SplitBrainError,
     UnreplicatedError,
@@ -130,7 +130,7 @@ def test_no_bits_are_lent_while_nothing_takes_writes(shared: Cluster, outer: Mak
     while not told.done():
         half.keeper.round()
     error = told.exception()
-    assert isinstance(error, LedgerBusyError)
+    assert isinstance(error, NotLentError)
     assert error.details["retry_after_s"] == TERMS.patience
     shared.primary.start()
     half.ready()
@@ -201,7 +201,7 @@ def test_two_primaries_are_a_split_brain_until_one_is_gone(
     for _ in range(6):
         half.keeper.round()
     assert "ledger_split_brain" in half.incidents
-    with pytest.raises(LedgerBusyError):
+    with pytest.raises(NotLentError):
         half.send(1)
     with pytest.raises(SplitBrainError, match="Shut down"):
         SharedPostgresStore(shared.urls, "outer-9", table)

@@ -10,12 +10,16 @@ import msgspec
 
 from tidegate.coding.upload import ABORT
 from tidegate.errors import BudgetExceededError, ProtocolViolationError, TidegateError
+from tidegate.ledger.errors import NotLentError
 from tidegate.serve.jobs import Delta, Event, Failed, Finished, Job, Place
 from tidegate.serve.lockstep import Ready, VoiceKey
 from tidegate.serve.outer.link_account import Account, Accounts
 from tidegate.serve.outer.link_follow import Said
 from tidegate.units import Bits
 from tidegate.wire.messages import Join, Params, Step, encode
+
+LAST_BITS = 256
+"""A stream that gets no more bits ends with so many left, which the frames on their way need."""
 
 
 class InvalidJobError(TidegateError):
@@ -114,9 +118,16 @@ class Stream:
         """Reserve more where little is left; a stream that may not have more ends there."""
         try:
             accounts.renew(self.account)
+        except NotLentError as error:
+            # The ledger's database is slow. What is reserved lasts a while; this is tried again.
+            if self.account.room < LAST_BITS:
+                self._give_up(error)
         except BudgetExceededError as error:
-            self.fail(error.code, error.message)
-            self.cancelled = True
+            self._give_up(error)
+
+    def _give_up(self, error: TidegateError) -> None:
+        self.fail(error.code, error.message)
+        self.cancelled = True
 
     def finish(self, said: Said, bits: Bits) -> None:
         """The symbol `said` ended the stream, which cost `bits`."""
