@@ -25,7 +25,8 @@ from tidegate.serve.telemetry import Metrics
 STREAMS = (1, 8, 32)
 
 
-def _settings(models: Models, folder: Path) -> Settings:
+def settings_of(models: Models, folder: Path) -> Settings:
+    """Both halves over one socket in `folder`, with wide budgets."""
     return Settings(
         models=models,
         link=Link(address=str(folder / "link.sock"), secret_file=folder / "link.secret"),
@@ -72,7 +73,7 @@ def _passes(
     repeats: int,
     progress: Progress,
 ) -> dict[int, list[tuple[Pass, Pass]]]:
-    linked, direct = (_settings(models, folder / name) for name in ("linked", "direct"))
+    linked, direct = (settings_of(models, folder / name) for name in ("linked", "direct"))
     passes: dict[int, list[tuple[Pass, Pass]]] = {streams: [] for streams in STREAMS}
     total = len(STREAMS) * repeats
     with (
@@ -104,7 +105,7 @@ def _pass(
 async def _grow(
     models: Models, folder: Path, prompts: Sequence[Prompt], longest: int, progress: Progress
 ) -> list[Cell]:
-    settings = _settings(models, folder)
+    settings = settings_of(models, folder)
     log_as_json(sys.stderr)  # standard output is the result's
     tokenizer, weak = parts.load_tokenizer(models), parts.weak_model(models)
     lengths = [length for length in (64, 256, 2048) if length <= longest]

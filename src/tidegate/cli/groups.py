@@ -70,6 +70,7 @@ def review() -> typer.Typer:
 def bench() -> typer.Typer:
     from tidegate.cli import (
         bench,
+        bench_capacity,
         bench_console,
         bench_exact,
         bench_fleet,
@@ -82,6 +83,7 @@ def bench() -> typer.Typer:
 
     return _with(
         bench.app,
+        bench_capacity.capacity,
         bench_console.console,
         bench_exact.exact,
         bench_fleet.fleet,
@@ -119,9 +121,9 @@ def gate() -> typer.Typer:
 
 
 def plan() -> typer.Typer:
-    from tidegate.cli import plan
+    from tidegate.cli import plan, plan_capacity
 
-    return plan.app
+    return _with(plan.app, plan_capacity.capacity)
 
 
 def prove() -> typer.Typer:
