@@ -9,7 +9,6 @@ lengths of answers tell what an answer costs from what a token costs.
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,17 +21,21 @@ import numpy as np
 from tidegate.bench.coding import scaled
 from tidegate.bench.figures import Figure, report
 from tidegate.bench.prompts import Prompt
+from tidegate.clock import SystemClock
 from tidegate.coding.candidates import Candidates, candidates
 from tidegate.coding.upload import UploadDecoder, UploadEncoder
 from tidegate.errors import TidegateError
+from tidegate.ledger import Budget, Budgets, Commit, Ledger, Reserve, SqliteStore, edge_between
 from tidegate.models.port import F32Array, Model, Tokenizer
 from tidegate.sampling.filters import mask_scores
 from tidegate.sampling.gumbel import Noise
 from tidegate.sampling.params import SamplingParams
+from tidegate.units import Bits
 
 PARAMS = SamplingParams(temperature=0.7, top_p=0.95)
 FRAME = 64
 _MICRO = 1e6
+_EDGE = edge_between("inner", "outside")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,6 @@ class Used:
     outer_s: float
     inner_main_s: float
     record_bytes: float
-    ledger_bytes: float
-    ledger_rows: float
     link_bits: float
 
 
@@ -160,7 +161,6 @@ def halves(short: Used, long: Used) -> dict[str, Figure]:
         return (of(short) - token * short.tokens) / short.answers, token
 
     answer, token = parted(lambda used: used.outer_s)
-    row, byte = long.ledger_rows / long.answers, long.ledger_bytes / long.ledger_rows
     tokens, how = long.tokens, "a real outer half over HTTP, SmolLM2 and the n-gram"
     return {
         "outer_answer_us": report(
@@ -190,15 +190,6 @@ def halves(short: Used, long: Used) -> dict[str, Figure]:
             n=long.answers,
             how="the record on disk, prompt of the packaged length included",
         ),
-        "ledger_answer_rows": report(
-            row, unit="rows/answer", n=long.answers, how=f"entries of the outer ledger: {how}"
-        ),
-        "ledger_row_bytes": report(
-            byte,
-            unit="bytes/row",
-            n=int(long.ledger_rows),
-            how="the outer ledger's file over its rows",
-        ),
         "link_bits": report(
             long.link_bits / tokens, unit="bits/token", n=tokens, how=f"charged, padding too: {how}"
         ),
@@ -212,11 +203,23 @@ def processor_seconds(pid: int, *, main_thread: bool = False) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def rows_in(ledger: Path) -> tuple[int, int]:
-    """Rows of a ledger, and bytes of its file."""
-    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as store:
-        count = store.execute("SELECT count(*) FROM entries").fetchone()[0]
-    return int(count), ledger.stat().st_size
+def ledger_figure(folder: Path) -> Figure:
+    """What a row of a ledger takes on disk, index and all."""
+    path, rounds = folder / "ledger.sqlite", 2_000
+    budgets = Budgets(name="bench", total=Budget(), edges=((_EDGE, Budget()),), principal=Budget())
+    with closing(SqliteStore(path)) as store:
+        ledger = Ledger(store, budgets, SystemClock())
+        for _ in range(0, rounds, 100):
+            first = store.tip().size
+            ledger.record(*(Reserve("somebody", _EDGE, Bits(1 << 16)) for _ in range(100)))
+            ledger.record(*(Commit(first + n, Bits(1 << 16)) for n in range(100)))
+        rows = store.tip().size
+    return report(
+        path.stat().st_size / rows,
+        unit="bytes/row",
+        n=rows,
+        how="leases taken and settled on a SQLite ledger, its file over its rows",
+    )
 
 
 def _pick(scores_V: F32Array, stream: int, position: int) -> int:

@@ -75,13 +75,14 @@ def _halves(prompts: Sequence[Prompt], progress: Progress) -> dict[str, Figure]:
     parts.fetch_all(models, progress)
     with tempfile.TemporaryDirectory() as folder:
         short, long = _passes(Path(folder), models, prompts, progress)
-    return bench.halves(short, long)
+        row = bench.ledger_figure(Path(folder))
+    return bench.halves(short, long) | {"ledger_row_bytes": row}
 
 
 def _passes(
     folder: Path, models: Models, prompts: Sequence[Prompt], progress: Progress
 ) -> tuple[Used, Used]:
-    from tidegate.bench.capacity import Used, processor_seconds, rows_in
+    from tidegate.bench.capacity import Used, processor_seconds
     from tidegate.bench.serve import run_pass
     from tidegate.cli.bench_serve import settings_of
     from tidegate.cli.half_outer import DEMO_KEY
@@ -90,7 +91,6 @@ def _passes(
     made = settings_of(models, folder)
     record = Record(folder=folder / "record", key_file=folder / "record.key")
     settings = made.model_copy(update={"record": record})
-    ledger = settings.outer.ledger
 
     def ask(url: str, length: int) -> int:
         asked = run_pass(url, DEMO_KEY, settings.outer.model_name, prompts, 24, length)
@@ -100,14 +100,11 @@ def _passes(
         url = servers.wait_ready()
         outer, inner = servers.pid("outer"), servers.pid("inner")
 
-        def state() -> tuple[float, float, int, int, int, int]:
-            rows, size = rows_in(ledger)
+        def state() -> tuple[float, float, int, int]:
             return (
                 processor_seconds(outer),
                 processor_seconds(inner, main_thread=True),
                 sum(file.stat().st_size for file in _record_files(folder / "record")),
-                size,
-                rows,
                 _uploaded(url),
             )
 

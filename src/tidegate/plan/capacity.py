@@ -54,10 +54,10 @@ FIGURES: Final[Mapping[str, Shown]] = {
     "inward_bytes": Shown("bytes", "in over the links, a day", "bytes"),
     "record_bytes": Shown("bytes", "the record, a day", "bytes"),
     "record_kept_bytes": Shown("bytes", "the record, all that is kept", "bytes"),
-    "ledger_bytes": Shown("bytes", "the ledger's log, a day, with leases", "bytes"),
+    "ledger_bytes": Shown("bytes", "the ledger's log, a day", "bytes"),
     "lease_writes_per_s": Shown("database", "leases renewed a second at the peak", "writes/s"),
     "lease_rows_per_s": Shown("database", "rows that they append", "rows/s"),
-    "single_rows_per_s": Shown("database", "rows without leases, in files of outers", "rows/s"),
+    "own_rows_per_s": Shown("database", "rows where each outer has its own file", "rows/s"),
     "databases": Shown("database", "leases over what one database takes", "share"),
 }
 
@@ -102,7 +102,7 @@ def need(profile: Profile, tokens_a_day: float) -> Need:
     cores = sum(value for name, value in found.items() if name.endswith("_cores"))
     found["cores_per_accelerator"] = cores / found["serve_accelerators"]
     found |= _bytes(profile, tokens_a_day, peak)
-    found |= _database(profile, peak, answers)
+    found |= _database(profile, peak)
     return Need(tokens_a_day, {name: found[name] for name in FIGURES})
 
 
@@ -157,13 +157,14 @@ def _bytes(profile: Profile, tokens_a_day: float, peak: float) -> dict[str, floa
     }
 
 
-def _database(profile: Profile, peak: float, answers: float) -> dict[str, float]:
+def _database(profile: Profile, peak: float) -> dict[str, float]:
     at = profile.at
-    renewed = peak * at("bytes.link_bits") / at("ledger.lease_bits")
+    bits = at("bytes.link_bits")
+    renewed = peak * bits / at("ledger.lease_bits")
     return {
         "lease_writes_per_s": renewed,
         "lease_rows_per_s": renewed * at("ledger.lease_rows"),
-        "single_rows_per_s": answers * at("ledger.answer_rows"),
+        "own_rows_per_s": peak * bits / at("ledger.own_lease_bits") * at("ledger.lease_rows"),
         "databases": renewed / at("ledger.writes_per_s"),
     }
 

@@ -61,8 +61,8 @@ VALUES: Final[Mapping[str, Kind]] = {
     "bytes.inward_prompt_token": Kind("bytes/token", "into it for a token of a prompt", zero=True),
     "bytes.record_token": Kind("bytes/token", "of the record", zero=True),
     "bytes.record_answer": Kind("bytes/answer", "of the record", zero=True),
-    "ledger.answer_rows": Kind("rows/answer", "of a ledger without leases"),
     "ledger.lease_bits": Kind("bits", "of a lease on a shared ledger"),
+    "ledger.own_lease_bits": Kind("bits", "of a lease on a ledger of one's own"),
     "ledger.lease_rows": Kind("rows/lease", "appended for a lease's renewal"),
     "ledger.row_bytes": Kind("bytes/row", "of the ledger"),
     "ledger.writes_per_s": Kind("writes/s", "what one database takes"),
@@ -163,7 +163,6 @@ _ELSEWHERE: Final = {
     "link_bits": "bytes.link_bits",
     "record_token_bytes": "bytes.record_token",
     "record_answer_bytes": "bytes.record_answer",
-    "ledger_answer_rows": "ledger.answer_rows",
     "ledger_row_bytes": "ledger.row_bytes",
 }
 
