@@ -88,7 +88,15 @@ def ship_record(folder: Path, url: str, every: float | None) -> None:
     console, pause = Console(stderr=every is not None), threading.Event()
     with suppress(KeyboardInterrupt):
         while True:
-            done = shipper.round()
+            try:
+                done = shipper.round()
+            except StoreError as error:
+                if every is None or not error.again:
+                    raise
+                # Beside a running outer half: said, and tried again at the next look.
+                console.print(error.message, markup=False, style="red")
+                pause.wait(every)
+                continue
             if done.pieces or done.mended or every is None:
                 mended = f", {done.mended} half-written mended" if done.mended else ""
                 told = f"shipped {done.size:,} bytes in {done.pieces} pieces{mended}"

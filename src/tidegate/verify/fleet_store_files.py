@@ -22,12 +22,10 @@ _PASSING: Final = {errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ESTA
 
 
 class FileObjects:
-    """An `Objects` over a folder, which is made if need be and readable by its owner alone."""
+    """An `Objects` over a folder, made by the first write and readable by its owner alone."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        with _failing_closed(folder.name):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def names(self, prefix: str) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -76,6 +74,7 @@ class FileObjects:
         """`data` on disk beside `path`; what is done with it is durable once the context ends."""
         fresh = path.with_name(_FRESH + secrets.token_hex(8))
         with _failing_closed(path.name):
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
                 with os.fdopen(

@@ -49,12 +49,15 @@ def secret_of(path: str) -> bytes:
 def source_of(place: str) -> Source:
     """The record at a folder that its writer keeps, or in a store that it was shipped to.
 
-    Raises ConfigError, RecordError.
+    Raises ConfigError where there is none, RecordError where it cannot be read.
     """
-    folder = Path(place.removeprefix("file://")).expanduser()
+    folder = Path(place).expanduser()
     if "://" not in place and any(folder.glob("*.log")):
         return FileSource(folder)
-    return ObjectSource(open_objects(place))
+    source = ObjectSource(open_objects(place))
+    if not source.segments():
+        raise ConfigError(f"there is no record at {place}; `tidegate fleet ship` puts one there")
+    return source
 
 
 def book_of(post: Post) -> Book:
@@ -116,6 +119,9 @@ class Worker:
         """Settle a shard, whatever anybody else does with it; `step` hears of each answer."""
         try:
             shard = self._book.shard(name)
+            if shard.name(self._plan.subject) != name:
+                told = "it was planned anew, by other terms, since this worker began"
+                return Failed(name, told, fatal=True)
             begun = self._clock.monotonic()
             if self._book.verdict(name, shard) is not None:
                 return Done(name, shard.tokens, 0.0, fresh=False)

@@ -20,15 +20,17 @@ from tidegate.cli.fleet_run import make_plan, post_of
 from tidegate.cli.main import app
 from tidegate.cli.verify_asked import Asked
 from tidegate.clock import SystemClock
-from tidegate.errors import EngineError, ModelError
+from tidegate.errors import ConfigError, EngineError, ModelError
 from tidegate.verify.fleet_book import Book, Verdict
 from tidegate.verify.fleet_executor import Done, Failed, Post
 from tidegate.verify.fleet_head import Head
 from tidegate.verify.fleet_local import LocalExecutor
+from tidegate.verify.fleet_plan import Ticket
 from tidegate.verify.fleet_scale import Crew
 from tidegate.verify.fleet_store_files import FileObjects
 from tidegate.verify.fleet_store_memory import Fault, MemoryObjects
-from tidegate.verify.fleet_worker import Worker
+from tidegate.verify.fleet_worker import Worker, source_of
+from tidegate.verify.replay_answer import Rule
 from tidegate.verify.replay_model import Spec
 from tidegate.verify.replay_pool import Pool
 
@@ -199,14 +201,35 @@ def test_a_store_that_breaks_while_a_verdict_is_kept_loses_none_and_makes_none_t
 def test_a_record_that_cannot_be_read_is_the_shards_fault_not_the_fleets(
     planned: Planned, tmp_path: Path
 ):
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    post = with_post(planned, record=str(empty))
-    with Worker(post, SystemClock(), name="one") as worker:
-        event = worker.check(planned.names[0])
+    cut = tmp_path / "cut"
+    shutil.copytree(planned.served.log, cut)
+    (segment,) = cut.glob("*.log")
+    segment.write_bytes(segment.read_bytes()[:4_000])
+    with Worker(with_post(planned, record=str(cut)), SystemClock(), name="one") as worker:
+        event = worker.check(planned.names[-1])
     assert isinstance(event, Failed)
     assert not event.fatal
     assert "not where it was" in event.reason
+
+
+def test_a_worker_that_began_under_an_older_plan_settles_nothing_under_a_newer_one(
+    planned: Planned,
+):
+    with Worker(planned.post, SystemClock(), name="one") as worker:
+        plan = planned.book.plan()
+        subject = msgspec.structs.replace(plan.subject, rule=Rule(margin=0.5))
+        shard = planned.book.shard(planned.names[0])
+        ticket = Ticket(shard.name(subject), len(shard.answers), shard.tokens)
+        planned.book.put_shard(ticket, shard)
+        event = worker.check(ticket.name)
+    assert isinstance(event, Failed)
+    assert event.fatal
+    assert planned.book.settled() == set()
+
+
+def test_a_place_without_a_record_is_no_empty_record(tmp_path: Path):
+    with pytest.raises(ConfigError, match="no record at"):
+        source_of(str(tmp_path / "nothing"))
 
 
 def test_what_keeps_every_worker_from_beginning_ends_the_run(planned: Planned):
