@@ -1,11 +1,17 @@
 """Record what vLLM does with the plug-in: answers, refusals, and the interfaces it calls us by.
 
-    $TIDEGATE_VLLM_PYTHON tools/record_vllm.py MODEL_FOLDER > tests/contract/models/vllm_0_32_0.json
+    $TIDEGATE_VLLM_PYTHON tools/record_vllm.py MODEL_FOLDER first > …/vllm_0_32_0.json
+    $TIDEGATE_VLLM_PYTHON tools/record_vllm.py MODEL_FOLDER second > …/vllm_0_32_0_second.json
 
-Run in vLLM's environment, on SmolLM2 in float32. The engine is made small on purpose: prompts are
-read in pieces, more requests come than there are places, and memory runs out under long answers,
-so that rows come, go, move and are put back.
+Run in vLLM's environment, on SmolLM2 in float32; the recordings lie in `tests/contract/models/`.
+`first` and `second` are vLLM's model runners. The second needs Triton, which has no backend for
+CPUs here, so its kernels run in Triton's own interpreter: slow, and the same results.
+
+The engine is made small on purpose: prompts are read in pieces, more requests come than there are
+places, and memory runs out under long answers, so that rows come, go, move and are put back.
 """
+
+# ruff: noqa: E402 - vLLM reads the environment when it is imported.
 
 from __future__ import annotations
 
@@ -15,14 +21,23 @@ import inspect
 import json
 import os
 import sys
+from types import SimpleNamespace
 from typing import Any
 
+RUNNER = sys.argv[2]
 os.environ |= {
+    "VLLM_USE_V2_MODEL_RUNNER": "1" if RUNNER == "second" else "0",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
+
+if RUNNER == "second":
+    os.environ["TRITON_INTERPRET"] = "1"
+    from triton.backends import backends
+
+    backends["cpu"] = SimpleNamespace(driver=SimpleNamespace(is_active=lambda: True))
 
 from vllm import LLM, SamplingParams, __version__
 from vllm.engine.arg_utils import EngineArgs
@@ -137,6 +152,8 @@ def answers(folder: str) -> tuple[list[dict[str, Any]], int]:
     )
     for one, output in zip(made, outputs, strict=True):
         one["tokens"] = list(output.outputs[0].token_ids)
+    if llm.llm_engine.vllm_config.use_v2_model_runner is not (RUNNER == "second"):
+        sys.exit("vLLM chose another runner")
     counts = {metric.name: getattr(metric, "value", 0) for metric in llm.get_metrics()}
     return made, int(counts["vllm:num_preemptions"])
 
@@ -193,6 +210,7 @@ def main() -> None:
     given, preemptions = answers(folder)
     recording = {
         "vllm": __version__,
+        "runner": RUNNER,
         "interfaces": interfaces(),
         "refusals": refusals(),
         "starts": starts(folder),

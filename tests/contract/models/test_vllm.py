@@ -36,6 +36,7 @@ class Answer(msgspec.Struct, forbid_unknown_fields=True):
 
 class Recording(msgspec.Struct, forbid_unknown_fields=True):
     vllm: str
+    runner: str
     interfaces: dict[str, list[str]]
     refusals: dict[str, str]
     starts: dict[str, str]
@@ -43,17 +44,32 @@ class Recording(msgspec.Struct, forbid_unknown_fields=True):
     answers: list[Answer]
 
 
-RECORDED = msgspec.json.decode(
-    Path(__file__).with_name("vllm_0_32_0.json").read_bytes(), type=Recording
-)
+FILES = {"first": "vllm_0_32_0.json", "second": "vllm_0_32_0_second.json"}
+RUNNERS = tuple(FILES)
+RECORDINGS = {
+    runner: msgspec.json.decode(Path(__file__).with_name(name).read_bytes(), type=Recording)
+    for runner, name in FILES.items()
+}
+RECORDED = RECORDINGS["first"]
+SETTINGS = sorted({answer.note for answer in RECORDED.answers})
 
 
-def test_the_recording_is_of_a_version_that_we_accept() -> None:
-    assert RECORDED.vllm in TESTED_VERSIONS
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_the_recording_is_of_a_version_that_we_accept(runner: str) -> None:
+    assert RECORDINGS[runner].runner == runner
+    assert RECORDINGS[runner].vllm in TESTED_VERSIONS
 
 
-def test_rows_were_put_back_while_it_was_recorded() -> None:
-    assert RECORDED.preemptions > 0
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_rows_were_put_back_while_it_was_recorded(runner: str) -> None:
+    assert RECORDINGS[runner].preemptions > 0
+
+
+def test_both_runners_answer_and_refuse_alike() -> None:
+    first, second = RECORDINGS.values()
+    assert first.answers == second.answers
+    assert first.refusals == second.refusals
+    assert first.starts == second.starts
 
 
 @pytest.mark.parametrize("note", RECORDED.refusals)
@@ -114,7 +130,7 @@ def replay() -> Replay:
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("note", sorted({answer.note for answer in RECORDED.answers}))
+@pytest.mark.parametrize("note", SETTINGS)
 def test_what_vllm_answered_is_what_we_draw(note: str, replay: Replay) -> None:
     answers = [answer for answer in RECORDED.answers if answer.note == note]
     assert [redrawn(answer, replay) for answer in answers] == [one.tokens for one in answers]
@@ -136,7 +152,8 @@ def row_of(draw: Draw, answer: Answer, place: int) -> Row:
 
 
 @pytest.mark.models
-def test_a_vllm_that_is_here_does_the_same(replay: Replay) -> None:
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_vllm_that_is_here_does_the_same(runner: str, replay: Replay) -> None:
     python = os.environ.get("TIDEGATE_VLLM_PYTHON")
     if not python:
         pytest.skip(
@@ -144,12 +161,12 @@ def test_a_vllm_that_is_here_does_the_same(replay: Replay) -> None:
             "tools/vllm_environment.py and set TIDEGATE_VLLM_PYTHON"
         )
     done = subprocess.run(
-        [python, ROOT / "tools" / "record_vllm.py", prepare("smollm2", dtype="float32")],
+        [python, ROOT / "tools" / "record_vllm.py", prepare("smollm2", dtype="float32"), runner],
         check=True,
         capture_output=True,
     )
     now = msgspec.json.decode(done.stdout, type=Recording)
-    assert now.vllm == RECORDED.vllm
+    assert (now.vllm, now.runner) == (RECORDED.vllm, runner)
     assert now.interfaces == RECORDED.interfaces
     assert now.refusals == RECORDED.refusals
     assert now.starts == RECORDED.starts
