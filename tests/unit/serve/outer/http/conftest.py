@@ -18,6 +18,7 @@ from tidegate.ledger.accounts import Balance
 from tidegate.ledger.budgets import Scope
 from tidegate.serve.jobs import Delta, Event, Finished, Job
 from tidegate.serve.outer.app import create_app
+from tidegate.serve.outer.http_admission import Admission
 from tidegate.serve.outer.http_settings import HttpSettings, ServedModel
 from tidegate.serve.outer.keys import Keyring
 from tidegate.serve.telemetry import Metrics, make_logger
@@ -189,6 +190,7 @@ class Site:
         *scripts: Iterable[Step],
         settings: HttpSettings | None = None,
         tokenizer: Any = None,
+        admission: Admission | None = None,
         **changes: Any,
     ) -> None:
         self.engine = ScriptedEngine(*scripts)
@@ -215,6 +217,7 @@ class Site:
             clock=self.clock,
             metrics=self.metrics,
             log=make_logger(self.log_stream, self.clock),
+            admission=admission,
             mint=lambda: f"id{next(ids)}",
         )
 
