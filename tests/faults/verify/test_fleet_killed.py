@@ -154,7 +154,7 @@ def test_a_process_killed_over_an_answer_costs_nothing_but_time(planned: Planned
 def test_a_poisoned_answer_is_named_and_counted_and_its_record_does_not_pass(
     planned: Planned, deadly, signalled: signal.Signals
 ):
-    post = with_post(planned, patience=3.0)
+    post = with_post(planned, patience=2.0)
     name = planned.names[1]
     numbers = [answer.number for answer in planned.book.shard(name).answers]
     with Worker(post, SystemClock(), name="one") as worker:

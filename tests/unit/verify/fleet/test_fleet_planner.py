@@ -28,7 +28,8 @@ from tidegate.verify.fleet_answers import tasks_of
 from tidegate.verify.fleet_book import Book
 from tidegate.verify.fleet_plan import Plan
 from tidegate.verify.fleet_planner import MAX_ANSWERS
-from tidegate.verify.fleet_store_memory import MemoryObjects
+from tidegate.verify.fleet_store import StoreError
+from tidegate.verify.fleet_store_memory import Fault, MemoryObjects
 from tidegate.verify.record_reader import Reader
 from tidegate.verify.record_store import Source
 from tidegate.verify.replay_answer import Checked, Rule, Task
@@ -224,3 +225,20 @@ def test_a_poisoned_line_of_the_record_is_counted_and_its_answer_planned_nowhere
     plan = planned(with_lines(lines), kept, 12)
     assert plan.findings["corrupt"] >= 1
     assert plan.answers < 6
+
+
+@pytest.mark.parametrize("fault", [Fault.NOT_DONE, Fault.DONE, Fault.TORN])
+def test_a_plan_broken_at_any_write_is_the_same_plan_once_it_is_made_again(fault: Fault) -> None:
+    world = record([3] * 6)
+    whole = planned(world.store, book(), 12)
+    for broken in range(len(whole.tickets) + 1):
+        told = iter(range(1_000))
+        objects = MemoryObjects(
+            lambda _call, _name, told=told, broken=broken: fault if next(told) == broken else None
+        )
+        kept = Book(objects, SECRET)
+        with pytest.raises(StoreError):
+            planned(world.store, kept, 12)
+        objects.fault = lambda _call, _name: None
+        assert planned(world.store, kept, 12) == whole == kept.plan()
+        assert read_back(world.store, kept, whole) == verified(world.store)
