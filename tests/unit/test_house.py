@@ -103,6 +103,7 @@ def _figure_keys(path: Path) -> Iterator[str]:
 EXTRAS = (
     "torch",
     "transformers",
+    "vllm",
     "llama_cpp",
     "pyroute2",
     "pg8000",
