@@ -43,10 +43,24 @@ def serve() -> typer.Typer:
     return _with(serve.app, serve_lanes.lanes, serve_lanes.drain, serve_lanes.undrain)
 
 
-def ledger() -> typer.Typer:
-    from tidegate.cli import ledger
+def engine() -> typer.Typer:
+    from tidegate.cli import engine
 
-    return ledger.app
+    return engine.app
+
+
+def ledger() -> typer.Typer:
+    from tidegate.cli import ledger, ledger_tables
+
+    return _with(
+        ledger.app,
+        ledger_tables.migrate,
+        ledger_tables.holders,
+        ledger_tables.backup,
+        ledger_tables.restore,
+        ledger_tables.reconcile,
+        ledger_tables.drill,
+    )
 
 
 def log() -> typer.Typer:
@@ -148,6 +162,7 @@ def vault() -> typer.Typer:
         vault_kms,
         vault_lease,
         vault_open,
+        vault_parts,
         vault_seal,
     )
 
@@ -159,6 +174,7 @@ def vault() -> typer.Typer:
         vault_seal.seal,
         vault_seal.verify,
         vault_seal.rewrap,
+        vault_parts.parts,
         vault_grant.request,
         vault_grant.pending,
         vault_grant.approve,
@@ -177,9 +193,9 @@ def vault() -> typer.Typer:
 
 
 def verify() -> typer.Typer:
-    from tidegate.cli import verify
+    from tidegate.cli import verify, verify_states
 
-    return verify.app
+    return _with(verify.app, verify_states.states)
 
 
 def fleet() -> typer.Typer:
@@ -217,6 +233,7 @@ GROUPS: Final[Mapping[str, Callable[[], typer.Typer]]] = {
     "bench": bench,
     "console": console,
     "models": models,
+    "engine": engine,
     "exact": exact,
     "gate": gate,
     "plan": plan,

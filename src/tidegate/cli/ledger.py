@@ -11,12 +11,13 @@ from rich.table import Table
 
 from tidegate.cli import log_folder, parts
 from tidegate.cli.ground import budgets_of
+from tidegate.cli.ledger_shared import looked_at
 from tidegate.cli.outer_log import record_signer
 from tidegate.cli.serve import SettingsFile, settings_of
 from tidegate.clock import SystemClock
 from tidegate.config import Settings
 from tidegate.errors import ConfigError, LedgerError
-from tidegate.ledger import Broken, Budgets, CannotVerify, Ledger, Sound, SqliteStore
+from tidegate.ledger import Broken, Budgets, CannotVerify, Ledger, Sound, SqliteStore, Store
 from tidegate.ledger import verify as check
 from tidegate.ledger.budgets import TOTAL, Scope, edge_scope, edges_along, principal_scope
 from tidegate.ledger.state import State
@@ -29,15 +30,18 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     no_args_is_help=True,
     help="The upload ledger of a half, also while it runs. Every command reads the same log the "
-    "half writes; `top-up` adds to it.",
+    "half writes; `top-up` adds to it. From `migrate` on they are for a ledger that several outer "
+    "halves share in PostgreSQL (docs/howto/postgres.md).",
 )
 
 Half = Annotated[str, typer.Option(help="outer (per principal) or inner (its own hard cap).")]
 
 
-def _open(settings: Settings, half: str) -> tuple[SqliteStore, Budgets]:
-    path = _path(settings, half)
-    return SqliteStore(path), budgets_of(settings, parts.strong_parameters(settings.models))
+def _open(settings: Settings, half: str) -> tuple[Store, Budgets]:
+    shared = half == "outer" and bool(settings.ledger.urls)
+    store: Store
+    store = looked_at(settings.ledger) if shared else SqliteStore(_path(settings, half))
+    return store, budgets_of(settings, parts.strong_parameters(settings.models))
 
 
 def _path(settings: Settings, half: str) -> Path:

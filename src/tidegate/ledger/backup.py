@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from tidegate.errors import LedgerError
-from tidegate.ledger.budgets import Budgets
+from tidegate.ledger.budgets import Budget, Budgets
 from tidegate.ledger.entries import next_head
 from tidegate.ledger.errors import HeadMovedError, RolledBackError
 from tidegate.ledger.lease_port import Claim, Seen, SharedStore
@@ -21,6 +22,9 @@ from tidegate.ledger.state import EMPTY, Row, State, Tip
 from tidegate.ledger.store import Store
 from tidegate.ledger.verify import PAGE, Broken, CannotVerify, Sound, rows_between, verify
 from tidegate.transparency.note import Checkpoint
+
+UNCAPPED: Final = Budgets(name="uncapped", total=Budget(), edges=(), principal=Budget())
+"""For reading what was spent: caps decide what may be, and a copy's reader need not know them."""
 
 
 def extends(log: Store, tip: Tip) -> bool:
@@ -64,7 +68,7 @@ class Evidence:
     checkpoints: tuple[Checkpoint, ...] = ()
 
 
-def restore(backup: Store, log: Store, budgets: Budgets, evidence: Evidence) -> State:
+def restore(backup: Store, log: Store, evidence: Evidence) -> State:
     """Write `backup` into `log`, which is empty, or is what an interrupted restore of it left.
 
     1. The backup keeps the rules and chains on from its first entry.
@@ -85,9 +89,9 @@ def restore(backup: Store, log: Store, budgets: Budgets, evidence: Evidence) -> 
             "Nothing shows how far the log had come. Give a copy that an outer half kept, or a"
             " signed checkpoint: a backup that is too old would forget charges."
         )
-    state = _sound(backup, budgets, None)
+    state = _sound(backup, None)
     for checkpoint in evidence.checkpoints:
-        _sound(backup, budgets, checkpoint)
+        _sound(backup, checkpoint)
     for copy in evidence.copies:
         if not extends(backup, copy.tip()):
             raise _rolled_back(copy.tip())
@@ -97,8 +101,8 @@ def restore(backup: Store, log: Store, budgets: Budgets, evidence: Evidence) -> 
     return state
 
 
-def _sound(log: Store, budgets: Budgets, trusted: Checkpoint | None) -> State:
-    match verify(log, budgets, trusted=trusted):
+def _sound(log: Store, trusted: Checkpoint | None) -> State:
+    match verify(log, UNCAPPED, trusted=trusted):
         case Sound(state, _):
             return state
         case Broken(entry, reason) if trusted is not None:

@@ -208,8 +208,7 @@ class LeaseDesk:
         self.wake.set()
         if covered:
             return
-        deadline = self._clock.monotonic() + self.terms.patience
-        while self._clock.monotonic() < deadline:
+        for _ in range(int(self.terms.patience / self.terms.gather)):
             with self._lock:
                 if lease.free >= 0:
                     return
@@ -234,7 +233,8 @@ class LeaseDesk:
                     lease.returning += ask.returning
                     asks.append(ask)
             self._wanted = {}
-            return tuple(asks)
+            # What goes back first may be what another asks for.
+            return tuple(sorted(asks, key=lambda ask: -ask.returning))
 
     def settled(self, ask: Ask, entries: tuple[int, ...], held: int) -> None:
         """The write of `ask` took place: the lease is now `entries`, of `held` bits."""

@@ -113,7 +113,10 @@ class LeaseKeeper:
         """One round. What goes wrong is told and kept for the next; raises no LedgerError."""
         try:
             self._sort_out()
-            self._write(self._desk.asks(hungry=self._pressed or self._desk.starving()))
+            self._write(self._desk.asks(hungry=self._pressed))
+            if self._desk.starving():
+                # Before a refusal is believed, what this holder itself can spare goes back.
+                self._write(self._desk.asks(hungry=True))
             if self._clock.monotonic() - self._beaten >= self._desk.terms.beat:
                 self._beat()
             self._trouble = ""

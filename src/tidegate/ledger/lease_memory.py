@@ -124,8 +124,8 @@ class SharedMemoryStore:
             self._all.claims.pop(n, None)
 
     def _beaten(self, fence: int, hungry: bool | None) -> None:
-        now = self._all.holders[self._name]
-        if now.fence != fence:
+        now = self._all.holders.get(self._name)
+        if now is None or now.fence != fence:
             raise FencedError(f"The holder {self._name!r} was fenced off.", holder=self._name)
         told = now.hungry if hungry is None else hungry
         self._all.holders[self._name] = replace(now, beats=now.beats + 1, hungry=told)

@@ -38,6 +38,8 @@ _APPEND = f"""WITH mine AS ({_MINE.replace("{change}", "")}),
 
 _CLAIMS = "SELECT n, holder, fence FROM {table}_leases ORDER BY n"
 
+_HOLDERS = "SELECT name, fence, beats, hungry FROM {table}_holders ORDER BY name"
+
 _FENCE_OFF = """UPDATE {table}_holders SET fence = fence + 1
     WHERE name = :other AND fence = CAST(:fence AS BIGINT) AND beats = CAST(:beats AS BIGINT)
     RETURNING 1"""
@@ -96,13 +98,24 @@ class SharedPostgresStore(PostgresStore):
         return tuple(Seen(*row[:-1]) for row in rows)
 
     def claims(self) -> Sequence[Claim]:
-        return tuple(Claim(*row) for row in self._ask(_CLAIMS))
+        return claims_in(self)
 
     def fence_off(self, seen: Seen) -> bool:
         return bool(self._ask(_FENCE_OFF, other=seen.name, fence=seen.fence, beats=seen.beats))
 
     def look_around(self) -> None:
         self.primary.look_around()
+
+
+def holders_in(store: PostgresStore) -> tuple[Seen, ...]:
+    """Every holder that ever joined, for who only looks. Raises LedgerError."""
+    require_newest(store)
+    return tuple(Seen(*row) for row in store.primary.run(_HOLDERS.format(table=store.table)))
+
+
+def claims_in(store: PostgresStore) -> tuple[Claim, ...]:
+    """Who holds which reservation. Raises LedgerError."""
+    return tuple(Claim(*row) for row in store.primary.run(_CLAIMS.format(table=store.table)))
 
 
 def require_newest(store: PostgresStore) -> None:
