@@ -67,6 +67,22 @@ class Replay(Protocol):
         ...
 
 
+class States(Protocol):
+    """An engine that shows what its last product is made from; a `Replay` may be one too."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def hidden_states(self, tokens: Sequence[int]) -> F32Array:
+        """states_TD, float32, after the final norm, one row a token.
+
+        Raises:
+            ModelError: the tokens cannot be run.
+            EngineError: the engine failed.
+        """
+        ...
+
+
 def check_forced(sequences: Sequence[Forced], *, vocab_size: int, context_length: int) -> None:
     """Raise ModelError unless all of `sequences` can be scored."""
     for number, (prompt, outputs) in enumerate(sequences):

@@ -24,6 +24,15 @@ class TransformersReplay(ForcedReplay):
         super().__init__(model)
         self._module = model.module
 
+    def hidden_states(self, tokens: Sequence[int]) -> F32Array:
+        """See `replay_port.States.hidden_states`."""
+        self._check([(tokens, tokens[:1])])
+        with torch.inference_mode():
+            inside: torch.nn.Module = self._module.get_decoder()
+            output = inside(input_ids=torch.tensor([list(tokens)]), use_cache=False)
+            states_TD: F32Array = output.last_hidden_state[0].float().numpy()
+        return states_TD
+
     def _forced(self, tokens: Sequence[int], first: int) -> Iterator[F32Array]:
         cache = KvRows()
         start = 0

@@ -14,7 +14,7 @@ from tidegate.models import tokenizer as words
 from tidegate.models.cache import Progress, no_progress
 from tidegate.models.exact.format import is_converted
 from tidegate.models.prepared import EXACT, Dtype, prepare
-from tidegate.models.replay_port import Replay
+from tidegate.models.replay_port import Replay, States
 from tidegate.models.sources import locate
 from tidegate.models.tokenizer import FileTokenizer
 
@@ -109,3 +109,12 @@ def open_replay(spec: Spec, progress: Progress = no_progress) -> Replay:
             folder, dtype=spec.dtype, threads=spec.threads, max_context=spec.max_context
         )
     )
+
+
+def open_states(spec: Spec, progress: Progress = no_progress) -> States:
+    """An engine that shows its hidden states: transformers or vllm. Raises as `open_replay`, and
+    ConfigError for another engine."""
+    if spec.engine not in ("transformers", "vllm"):
+        raise ConfigError(f"{spec.engine} shows no hidden states; compare transformers and vllm")
+    states: States = open_replay(spec, progress)  # type: ignore[assignment]
+    return states

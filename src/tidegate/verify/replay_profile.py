@@ -27,6 +27,22 @@ MARGINS: Final = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 RANKS: Final = (2, 8, 64)
 
 
+def recorded_tasks(
+    reader: Reader, vocab_size: int, opener: Opener | None = None
+) -> Iterator[tuple[Task, Stack]]:
+    """Every answer of a sound record, with what served it. Raises ConfigError at a finding."""
+    for item in reader.read():
+        if isinstance(item, Finding):
+            raise _unsound(item.reason)
+        task = task_of(item, vocab_size=vocab_size, opener=opener)
+        if isinstance(task, Found):
+            raise _unsound(task.reason)
+        if task.tokens:
+            yield task, item.stack
+    for finding in reader.finish():
+        raise _unsound(finding.reason)
+
+
 def honest_answers(
     reader: Reader, replay: Replay, opener: Opener | None = None
 ) -> Iterator[tuple[HonestAnswer, Stack, SamplingParams]]:
@@ -34,17 +50,9 @@ def honest_answers(
 
     Raises ConfigError at the first finding: nothing is calibrated on a record that is not sound.
     """
-    for item in reader.read():
-        if isinstance(item, Finding):
-            raise _unsound(item.reason)
-        task = task_of(item, vocab_size=replay.vocab_size, opener=opener)
-        if isinstance(task, Found):
-            raise _unsound(task.reason)
+    for task, stack in recorded_tasks(reader, replay.vocab_size, opener):
         params = SamplingParams.from_canonical(task.params)
-        if task.tokens:
-            yield _answer(task, replay, params), item.stack, params
-    for finding in reader.finish():
-        raise _unsound(finding.reason)
+        yield _answer(task, replay, params), stack, params
 
 
 def _answer(task: Task, replay: Replay, params: SamplingParams) -> HonestAnswer:
@@ -61,4 +69,4 @@ def _answer(task: Task, replay: Replay, params: SamplingParams) -> HonestAnswer:
 
 
 def _unsound(reason: str) -> ConfigError:
-    return ConfigError(f"nothing is calibrated on a record that is not sound: {reason}")
+    return ConfigError(f"nothing is measured on a record that is not sound: {reason}")

@@ -10,6 +10,7 @@ the activations they came from, so they are kept no longer than the comparison t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,3 +74,40 @@ def distances(sent_TK: F32Array, own_TK: F32Array) -> F64Array:
     length_T = np.maximum(np.linalg.norm(own_TK, axis=1), np.finfo(np.float64).tiny)
     relative_T: F64Array = np.nan_to_num(apart_T / length_T, nan=np.inf, posinf=np.inf)
     return relative_T
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """How far two engines' states lie apart over `tokens` of `answers`, relative to their length:
+    the median, the 99th percentile and the most. `bits_per_token`: what a fingerprint would cost,
+    were it to cross a link."""
+
+    answers: int
+    tokens: int
+    median: float
+    p99: float
+    most: float
+    bits_per_token: int
+
+
+def compare(projection: Projection, answers: Iterable[tuple[F32Array, F32Array]]) -> Apart:
+    """Compare states_TD of one engine with another's, answer by answer.
+
+    Raises ConfigError where there is nothing to compare, or shapes differ.
+    """
+    found = [
+        distances(projection.fingerprints(sent_TD), projection.fingerprints(own_TD))
+        for sent_TD, own_TD in answers
+    ]
+    if not sum(map(len, found)):
+        raise ConfigError("there are no states to compare")
+    apart_N = np.concatenate(found)
+    return Apart(
+        answers=len(found),
+        tokens=len(apart_N),
+        median=float(np.median(apart_N)),
+        # Of the values themselves: between two of them an infinity would become a NaN.
+        p99=float(np.quantile(apart_N, 0.99, method="higher")),
+        most=float(apart_N.max()),
+        bits_per_token=32 * len(projection.matrix_KD),
+    )
