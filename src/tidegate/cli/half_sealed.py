@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from tidegate.cli.vault_kms import kms_of
+from tidegate.cli.vault_open import key_source
 from tidegate.cli.vault_seal import opened_folder
 from tidegate.config import Models, Sealed, Settings
 from tidegate.errors import ConfigError
@@ -25,8 +25,6 @@ from tidegate.vault.errors import VaultError
 from tidegate.vault.lease_socket import LeaseCalls
 from tidegate.vault.open_memory import in_memory, keep_off_disk
 from tidegate.vault.open_part import Chooses, part_in_memory, shards_of
-from tidegate.vault.open_sealed import KeyOf
-from tidegate.vault.open_sealed import Sealed as SealedFolder
 from tidegate.vault.seal_files import NOTE
 
 _log = structlog.get_logger(__name__)
@@ -85,13 +83,6 @@ def part_of(rank: int, ranks: int) -> Chooses:
         return names_of(names, span_of(layers_among(names), rank, ranks))
 
     return chooses
-
-
-def key_source(name: str, opened: SealedFolder) -> KeyOf:
-    """Data keys from a key service, or from the lease that this host holds. Raises ConfigError."""
-    if name.startswith(LEASE):
-        return LeaseCalls(Path(name.removeprefix(LEASE))).key
-    return opened.key_from(kms_of(name))
 
 
 async def until_lease_ends(how: Sealed) -> None:

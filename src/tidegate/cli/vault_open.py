@@ -64,7 +64,7 @@ def open_model(
     keep_off_disk()
     with refusals(), bars() as progress:
         opened = opened_folder(sealed, owner, model_id, manifest)
-        key_of = _key_of(kms, opened)
+        key_of = key_source(kms, opened)
         if tensor is not None and out is not None:
             _write(out, opened.read_tensor(tensor, key_of, file))
             return
@@ -85,8 +85,8 @@ def open_model(
     show(f"opened {opened.manifest.model} in memory", shown, as_json)
 
 
-def _key_of(name: str, opened: Sealed) -> KeyOf:
-    """Data keys from a key service, or from the lease that this host holds."""
+def key_source(name: str, opened: Sealed) -> KeyOf:
+    """Data keys from a key service, or from the lease that this host holds. Raises ConfigError."""
     kind, _, place = name.partition(":")
     return LeaseCalls(Path(place)).key if kind == "lease" else opened.key_from(kms_of(name))
 
