@@ -41,10 +41,11 @@ bench: venv ## Measure every figure beside its target (hours; BENCHES="vault pla
 	  cat out/bench-$$name.json; \
 	done; exit $$worst
 
-docs: venv ## Renew what is generated: the zone table, the --help texts, the chart's schema of settings
+docs: venv ## Renew what is generated: the zone table, the --help texts, the chart's schema, the matrix of engines
 	@$(BIN)/python tools/zone_table.py --write
 	@$(BIN)/python tools/help_blocks.py --write
 	@$(BIN)/python tools/chart_schema.py --write
+	@$(BIN)/python tools/engine_matrix.py --write
 
 venv: .venv/.project ## Build .venv with pinned packages and the C kernels (the other targets do it too)
 
