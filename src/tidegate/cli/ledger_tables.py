@@ -147,9 +147,8 @@ def reconcile(
                 if charge_branch(ledger, log, branch):
                     charged += sum(bits for *_, bits in branch.bits)
         lost = [path for path, one in files.items() if lost_branches(log, (one,))]
-    for path in lost:
-        path.rename(path.with_name(path.name + ".lost"))
-    told = {"branches": len(branches), "bits": charged, "set_aside": [str(path) for path in lost]}
+    aside = [str(path.rename(path.with_name(path.name + ".lost"))) for path in lost]
+    told = {"branches": len(branches), "bits": charged, "set_aside": aside}
     _told(as_json, told, f"{len(branches)} lost branches, {charged} bits charged")
 
 
