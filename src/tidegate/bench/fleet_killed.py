@@ -167,7 +167,8 @@ def _round(place: Place, killed: int, progress: Progress) -> _Done:
         # Undisturbed, and by another executor: what is left, and what was set aside.
         finished(place.command("run", "--workers", str(WORKERS), "--json"))
     book = Book(FileObjects(place.fleet), place.key.read_bytes())
-    names = {ticket.name for ticket in book.plan().tickets}
+    plan = book.plan()
+    names = {ticket.name for ticket in plan.tickets}
     said = finished(place.command("report", "--key", str(place.served.key), "--json"))
     outcome = msgspec.json.decode(said, type=dict[str, object])
     if outcome["replayed"] != place.served.answers:
@@ -175,7 +176,7 @@ def _round(place: Place, killed: int, progress: Progress) -> _Done:
     counted = Counter(
         one.response
         for name in names
-        if (verdict := book.verdict(name, book.shard(name))) is not None
+        if (verdict := book.verdict(name, plan.subject)) is not None
         for one in verdict.checked
     )
     again = sum(count - 1 for count in counted.values())

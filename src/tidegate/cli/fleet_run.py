@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,11 @@ from tidegate.verify.replay_results import Results
 from tidegate.verify.replay_run import Run
 from tidegate.verify.replay_tally import Tally
 from tidegate.verify.report import Report
+
+_READERS = 16
+"""Verdicts that are read from the store at the same time."""
+
+_AT_ONCE = 256
 
 
 def book_at(fleet: str, fleet_key: Path) -> Book:
@@ -287,14 +293,16 @@ def _verdicts(
 ) -> Iterator[Checked]:
     """Results of all shards, in the order of the record. Raises ConfigError where one lacks."""
     settled = book.settled()
-    missing = sum(ticket.name not in settled for ticket in plan.tickets)
-    for done, ticket in enumerate(() if missing else plan.tickets, 1):
-        verdict = book.verdict(ticket.name, book.shard(ticket.name))
-        if verdict is None:
-            missing = 1
-            break
-        yield from verdict.checked
-        progress("reading verdicts", done, len(plan.tickets))
+    names = [ticket.name for ticket in plan.tickets]
+    missing = sum(name not in settled for name in names)
+    with ThreadPoolExecutor(_READERS) as pool:
+        # A few at a time: a store answers slowly and many at once, and memory stays flat.
+        for done in range(0, 0 if missing else len(names), _AT_ONCE):
+            part = names[done : done + _AT_ONCE]
+            for verdict in pool.map(lambda name: book.verdict(name, plan.subject), part):
+                missing += verdict is None
+                yield from () if verdict is None else verdict.checked
+            progress("reading verdicts", done + len(part), len(names))
     if missing:
         raise ConfigError(
             f"{missing} of {len(plan.tickets)} shards have no verdict, so nobody can tell yet: run "

@@ -17,10 +17,11 @@ from typing import Final, TypeVar
 import msgspec
 
 from tidegate.errors import ConfigError
-from tidegate.verify.fleet_plan import Plan, Shard, Ticket
-from tidegate.verify.fleet_store import NoSuchObjectError, Objects, StoreError
+from tidegate.verify.fleet_plan import Answer, Plan, Shard, Ticket, shard_name
+from tidegate.verify.fleet_store import MAX_OBJECT, NoSuchObjectError, Objects, StoreError
 from tidegate.verify.replay_answer import Checked
 from tidegate.verify.replay_findings import ReplayKind
+from tidegate.verify.replay_results import Subject
 
 PLAN: Final = "plan"
 SHARDS: Final = "shards/"
@@ -84,8 +85,17 @@ class Book:
             raise UnplannedError("nothing was planned there; run `tidegate fleet plan`") from error
 
     def put_plan(self, plan: Plan) -> None:
-        """Make `plan` the one that workers follow, once all its shards are there."""
-        self._objects.replace(PLAN, self._sealed(PLAN, msgspec.json.encode(plan)))
+        """Make `plan` the one that workers follow, once all its shards are there.
+
+        Raises ConfigError for one that is too long to be read again.
+        """
+        sealed = self._sealed(PLAN, msgspec.json.encode(plan))
+        if len(sealed) > MAX_OBJECT:
+            raise ConfigError(
+                f"{len(plan.tickets)} shards are more than a plan holds; give a larger "
+                "--shard-tokens, or a smaller --sample"
+            )
+        self._objects.replace(PLAN, sealed)
 
     def put_shard(self, ticket: Ticket, shard: Shard) -> None:
         """Keep a shard. Cut again it has the same name, though it may lie elsewhere by now."""
@@ -100,8 +110,11 @@ class Book:
         """Names of the shards that have a verdict; it is looked at only where it is read."""
         return {name.removeprefix(VERDICTS) for name in self._objects.names(VERDICTS)}
 
-    def verdict(self, name: str, shard: Shard) -> Verdict | None:
-        """A shard's verdict; None where there is none, or a bad one was moved to quarantine."""
+    def verdict(self, name: str, subject: Subject) -> Verdict | None:
+        """A shard's verdict; None where there is none, or a bad one was moved to quarantine.
+
+        A shard's name says which answers it holds, so a verdict is held against that alone.
+        """
         try:
             verdict = self._read(VERDICTS + name, Verdict)
         except NoSuchObjectError:
@@ -109,8 +122,8 @@ class Book:
         except ForgedError as error:
             self._quarantine(name, error.message)
             return None
-        said = tuple((one.response, one.digest) for one in verdict.checked)
-        if said != tuple((answer.number, answer.digest) for answer in shard.answers):
+        answers = tuple(Answer(one.response, one.digest) for one in verdict.checked)
+        if shard_name(subject, answers) != name:
             self._quarantine(name, "It speaks of other answers than its shard holds.")
             return None
         return verdict

@@ -43,9 +43,14 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     answers: tuple[Answer, ...]
 
     def name(self, subject: Subject) -> str:
-        """40 hex digits: SHA-256 of what the results are of and of the answers."""
-        said = (msgspec.json.encode(subject), msgspec.json.encode(self.answers))
-        return hashlib.sha256(b"tidegate shard\0" + b"\0".join(said)).hexdigest()[:40]
+        """The shard's name, for results of `subject`."""
+        return shard_name(subject, self.answers)
+
+
+def shard_name(subject: Subject, answers: tuple[Answer, ...]) -> str:
+    """40 hex digits: SHA-256 of what the results are of and of the answers."""
+    said = (msgspec.json.encode(subject), msgspec.json.encode(answers))
+    return hashlib.sha256(b"tidegate shard\0" + b"\0".join(said)).hexdigest()[:40]
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

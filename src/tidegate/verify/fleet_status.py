@@ -74,7 +74,7 @@ def _rate(book: Book, plan: Plan, settled: set[str]) -> float | None:
     last = [ticket for ticket in plan.tickets if ticket.name in settled][-_LOOKED_AT:]
     tokens, seconds = 0, 0.0
     for ticket in last:
-        verdict = book.verdict(ticket.name, book.shard(ticket.name))
+        verdict = book.verdict(ticket.name, plan.subject)
         if verdict is not None and verdict.seconds > 0:
             tokens, seconds = tokens + ticket.tokens, seconds + verdict.seconds
     return tokens / seconds if seconds else None

@@ -122,9 +122,9 @@ class Worker:
             if shard.name(self._plan.subject) != name:
                 told = "it was planned anew, by other terms, since this worker began"
                 return Failed(name, told, fatal=True)
-            begun = self._clock.monotonic()
-            if self._book.verdict(name, shard) is not None:
+            if self._book.verdict(name, self._plan.subject) is not None:
                 return Done(name, shard.tokens, 0.0, fresh=False)
+            begun = self._clock.monotonic()
             checked = tuple(self._checked(self._tasks(shard), step))
             seconds = self._clock.monotonic() - begun
             verdict = Verdict(shard=name, checked=checked, worker=self._name, seconds=seconds)

@@ -83,7 +83,7 @@ def with_post(planned: Planned, **changes: object) -> Post:
 
 
 def verdict(planned: Planned, name: str) -> Verdict:
-    made = planned.book.verdict(name, planned.book.shard(name))
+    made = planned.book.verdict(name, planned.book.plan().subject)
     assert made is not None
     return made
 

@@ -69,6 +69,6 @@ def test_workers_killed_on_a_ray_cluster_lose_no_verdict_and_make_none_twice(
     assert book.settled() == {ticket.name for ticket in plan.tickets}
     assert onlooker.twice == set()
     for ticket in plan.tickets:
-        verdict = book.verdict(ticket.name, book.shard(ticket.name))
+        verdict = book.verdict(ticket.name, plan.subject)
         assert verdict is not None
         assert all(one.findings == () and one.tokens == 6 for one in verdict.checked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fleet_world import SECRET, Fleet, planned, record, verdict_of
+from fleet_world import SECRET, SUBJECT, Fleet, planned, record, verdict_of
 
 from tidegate.errors import ConfigError
 from tidegate.verify.fleet_book import Book, ForgedError
@@ -38,7 +38,7 @@ def test_the_first_verdict_of_a_shard_stays(fleet: Fleet) -> None:
     shard = fleet.book.shard(name)
     assert fleet.book.settle(verdict_of(name, shard))
     assert not fleet.book.settle(verdict_of(name, shard, findings=(LOST,)))
-    verdict = fleet.book.verdict(name, shard)
+    verdict = fleet.book.verdict(name, SUBJECT)
     assert verdict == verdict_of(name, shard)
     assert fleet.book.settled() == {name}
 
@@ -61,18 +61,18 @@ def test_a_verdict_that_does_not_open_goes_to_quarantine_and_its_shard_is_open_a
     fleet.book.settle(verdict_of(name, shard))
     full = f"verdicts/{name}"
     stored(fleet)[full] = damage(stored(fleet)[full])
-    assert fleet.book.verdict(name, shard) is None
+    assert fleet.book.verdict(name, SUBJECT) is None
     assert fleet.book.settled() == set()
     assert fleet.book.quarantined() == 1
     assert fleet.book.settle(verdict_of(name, shard))
-    assert fleet.book.verdict(name, shard) is not None
+    assert fleet.book.verdict(name, SUBJECT) is not None
 
 
 def test_a_verdict_moved_to_another_shard_is_no_verdict_there(fleet: Fleet) -> None:
     one, other = fleet.names[:2]
     fleet.settle([one])
     stored(fleet)[f"verdicts/{other}"] = stored(fleet)[f"verdicts/{one}"]
-    assert fleet.book.verdict(other, fleet.book.shard(other)) is None
+    assert fleet.book.verdict(other, SUBJECT) is None
     assert fleet.book.quarantined() == 1
 
 
@@ -80,7 +80,7 @@ def test_a_sealed_verdict_on_other_answers_is_no_verdict(fleet: Fleet) -> None:
     one, other = fleet.names[:2]
     strange = verdict_of(one, fleet.book.shard(other))
     fleet.book.settle(strange)
-    assert fleet.book.verdict(one, fleet.book.shard(one)) is None
+    assert fleet.book.verdict(one, SUBJECT) is None
 
 
 def test_a_plan_altered_by_whoever_can_write_to_the_store_is_refused(fleet: Fleet) -> None:
@@ -95,7 +95,7 @@ def test_poisoned_answers_are_named_and_never_clean(fleet: Fleet) -> None:
     fleet.book.settle(verdict_of(name, shard, findings=(LOST,)))
     ((where, (poison,)),) = fleet.book.poisoned().items()
     assert (where, poison.answer, poison.kind) == (name, shard.answers[0].number, "worker_lost")
-    verdict = fleet.book.verdict(name, shard)
+    verdict = fleet.book.verdict(name, SUBJECT)
     assert verdict is not None
     assert verdict.checked[0].findings == (LOST,)
 
