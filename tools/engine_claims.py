@@ -36,7 +36,7 @@ from tidegate.openai_api.requests import Caps, parse_chat
 from tidegate.sampling.params import SamplingParams
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-RECORDED: Final = ROOT / "tests/contract/models/vllm_0_32_0_first.json"
+RECORDED: Final = ROOT / "tests/contract/models/vllm_0_32_0.json"
 SECOND: Final = ROOT / "tests/contract/models/vllm_0_32_0_second.json"
 FEATURES: Final = ROOT / "tests/contract/models/vllm_features.json"
 SPOKEN: Final = ROOT / "tests/unit/models/engine/vllm-0.32.0.json"

@@ -1,4 +1,4 @@
-"""vLLM's OpenAI server as far as `engine_vllm` and `replay_vllm` speak to it, over table logits.
+"""vLLM's OpenAI server as far as `engine_vllm` speaks to it, over table logits.
 
 It answers as vLLM 0.32.0 does (the recorded transcripts in `tests/unit/models/engine` hold it to
 that) and can be told to do it badly: without the plug-in, with another version, without token ids,
@@ -10,14 +10,14 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import uvicorn
-from link_world import VOCABULARY, TableModel
+from link_world import TableModel
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -25,10 +25,13 @@ from starlette.routing import Route
 
 from tidegate.models.engine_model import ModelEngine, logprob_of
 from tidegate.models.engine_port import Ask
+from tidegate.models.port import F32Array, Model
 from tidegate.models.vllm_contract import VERSION_KEY, RefusedError, read
 from tidegate.sampling.params import SamplingParams
 
 Json = dict[str, Any]
+_ONCE = 1 << 40
+"""The sequence id of prompts that are read once."""
 
 
 @dataclass
@@ -61,6 +64,8 @@ class VllmServer:
 
     sharpness: float = 1.5
     blur: float = 0.0
+    model: Model | None = None
+    """What it serves, in place of a table of logits."""
     faults: VllmFaults = field(default_factory=VllmFaults)
     url: str = ""
     asked: list[Json] = field(default_factory=list)
@@ -68,6 +73,7 @@ class VllmServer:
 
     def __post_init__(self) -> None:
         self.table = TableModel(self.sharpness, self.blur, context=self.faults.context)
+        self.engine = ModelEngine(self.model or self.table)
 
     def app(self) -> Starlette:
         return Starlette(
@@ -126,7 +132,7 @@ class VllmServer:
         )
 
     async def _events(self, body: Json, ask: Ask) -> AsyncIterator[str]:
-        drawing = ModelEngine(self.table).start(ask)
+        drawing = self.engine.start(ask)
         count, held = 0, []
         try:
             while True:
@@ -166,9 +172,15 @@ class VllmServer:
         event = {"id": "cmpl-1", "object": "text_completion", "choices": [choice]}
         return f"data: {json.dumps(event)}\n\n"
 
+    def _logits(self, prompt: Sequence[int]) -> F32Array:
+        model = self.model or self.table
+        logits_V: F32Array = model.forward([(_ONCE, prompt)])[0]
+        model.drop(_ONCE)
+        return logits_V
+
     def _choice(self, index: int, body: Json, prompt: Sequence[int]) -> Json:
         choice: Json = {"index": index, "text": "?", "finish_reason": "length"}
-        logits_V = self.table.logits(prompt)
+        logits_V = self._logits(prompt)
         if body.get("logprobs"):
             top = [f"token_id:{t}" for t in np.argsort(-logits_V, kind="stable")]
             row = {name: logprob_of(logits_V, int(name[9:])) for name in top[: body["logprobs"]]}
@@ -177,23 +189,7 @@ class VllmServer:
                 "token_logprobs": [row[top[0]]],
                 "top_logprobs": [row],
             }
-        if body.get("prompt_logprobs") is not None:
-            places = range(1, len(prompt))
-            rows = [_listed(self.table.logits(prompt[:end])) for end in places]
-            choice["prompt_logprobs"] = [None, *rows]
         return choice
-
-
-def _listed(logits_V: np.ndarray[Any, Any]) -> Mapping[str, Json]:
-    ranks = np.argsort(np.argsort(-logits_V, kind="stable")) + 1
-    return {
-        str(token): {
-            "logprob": logprob_of(logits_V, token),
-            "rank": int(ranks[token]),
-            "decoded_token": "?",
-        }
-        for token in range(VOCABULARY)
-    }
 
 
 def _refused_in_stream(message: str) -> Response:

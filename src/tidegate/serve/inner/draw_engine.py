@@ -74,8 +74,8 @@ class EngineDrawer(Drawer):
                 failed[track.sequence] = error
         for track in tracks:
             if track.sequence in failed:
-                code = failed[track.sequence].code
-                _log.warning("draw_failed", error=code, key=track.voice.key)
+                why = failed[track.sequence].diagnostics()
+                _log.warning("draw_failed", key=track.voice.key, **why)
                 self.drop(track)
         return drawn
 
