@@ -62,10 +62,14 @@ async def run_inner(
         thinking = _thinking(inner, tokenizer)
         weak = parts.weak_model(models)
         served = half_engine.opened(settings, weak.vocab_size)
-        ranks = settings.ranks
-        strong = served or (
-            ranked_model(models, ranks) if ranks.addresses else rig(parts.strong_model(models))
-        )
+        strong: Model | Replicas
+        if served is not None:
+            strong = served
+        elif settings.ranks.addresses:
+            sealed = settings.sealed.kms is not None
+            strong = ranked_model(models, settings.ranks, sealed=sealed)
+        else:
+            strong = rig(parts.strong_model(models))
     budgets = budgets_of(settings, models.parameters or strong.describe().parameters)
     observer = None
     if inner.measurements is not None:

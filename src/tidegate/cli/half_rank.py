@@ -21,13 +21,15 @@ from tidegate.models.exact.ranks import Rank, RankedModel
 from tidegate.models.prepared import prepare
 
 
-def ranked_model(models: Models, ranks: Ranks) -> RankedModel:
+def ranked_model(models: Models, ranks: Ranks, *, sealed: bool) -> RankedModel:
     """The strong model that this host leads; the other ranks have to be there.
+
+    `sealed`: it was opened from a sealed folder, as far as this host needs it.
 
     Raises ConfigError, ModelError, or EngineDownError naming the rank that is not.
     """
     secret, count = secret_bytes(ranks.secret_file), 1 + len(ranks.addresses)
-    stage, converted = load_stage(_folder(models), 0, count, threads=models.threads)
+    stage, converted = load_stage(_folder(models), 0, count, vouched=sealed, threads=models.threads)
     patience = ranks.patience_ms / 1000
     others = [
         Rank(number, count, _connector(address, patience), secret, converted.root)
@@ -52,7 +54,13 @@ async def run_rank(
         )
     count = 1 + len(ranks.addresses)
     with at_hand(settings, rank) as models:
-        stage, converted = load_stage(_folder(models), rank, count, threads=models.threads)
+        stage, converted = load_stage(
+            _folder(models),
+            rank,
+            count,
+            vouched=settings.sealed.kms is not None,
+            threads=models.threads,
+        )
     server = RankServer(stage, secret_bytes(ranks.secret_file), converted.root)
     async with contextlib.AsyncExitStack() as stack:
         leased = asyncio.create_task(until_lease_ends(settings.sealed))

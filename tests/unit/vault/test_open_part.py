@@ -70,10 +70,10 @@ def test_only_the_parts_own_keys_are_asked_for(world: tuple[Path, Sealed, LocalK
 def test_a_stage_loads_from_its_part_alone(world: tuple[Path, Sealed, LocalKms], rank: int):
     plain, opened, kms = world
     with part_in_memory(opened, opened.key_from(kms), of_rank(rank)) as folder:
-        stage, converted = load_stage(folder, rank, RANKS, threads=1)
+        stage, converted = load_stage(folder, rank, RANKS, vouched=True, threads=1)
         assert converted.root == read(plain).root
         with pytest.raises(ModelError, match="it is missing"):
-            load_stage(folder, 1 - rank, RANKS, threads=1)
+            load_stage(folder, 1 - rank, RANKS, vouched=True, threads=1)
     # The folder is gone; what the stage holds stays.
     stage.start([(0, (5, 6))])
     hidden = None if stage.span.first else np.ones((2, SHAPE.width), np.float32)
@@ -115,12 +115,29 @@ def test_a_part_without_its_key_is_not_opened(world: tuple[Path, Sealed, LocalKm
         pass
 
 
-def test_a_folder_whose_small_files_were_changed_is_no_part(
-    world: tuple[Path, Sealed, LocalKms], tmp_path: Path
+@pytest.mark.parametrize(
+    ("file", "vouched"),
+    [("tokenizer.json", True), ("tokenizer.json", False), ("model.safetensors", False)],
+)
+def test_a_folder_that_was_changed_is_run_by_no_rank(
+    world: tuple[Path, Sealed, LocalKms], tmp_path: Path, file: str, vouched: bool
 ):
     plain, _, _ = world
-    for name in plain.iterdir():
-        (tmp_path / name.name).write_bytes(name.read_bytes())
-    (tmp_path / "tokenizer.json").write_bytes(b"{}")
-    with pytest.raises(IntegrityError, match="tokenizer"):
-        load_stage(tmp_path, 0, RANKS, threads=1)
+    for path in plain.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    raw = bytearray((tmp_path / file).read_bytes())
+    raw[-1] ^= 1
+    (tmp_path / file).write_bytes(raw)
+    with pytest.raises(IntegrityError, match=file):
+        load_stage(tmp_path, 0, RANKS, vouched=vouched, threads=1)
+
+
+def test_a_part_that_nobody_vouches_for_is_run_by_no_rank(
+    world: tuple[Path, Sealed, LocalKms],
+):
+    _, opened, kms = world
+    with (
+        part_in_memory(opened, opened.key_from(kms), of_rank(0)) as folder,
+        pytest.raises((IntegrityError, ModelError)),
+    ):
+        load_stage(folder, 0, RANKS, threads=1)

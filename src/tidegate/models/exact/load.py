@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tidegate.models.exact.backends import default_threads
 from tidegate.models.exact.format import Converted, read, read_part
 from tidegate.models.exact.model import ExactModel
-from tidegate.models.exact.parameters import Tensors, parameters_of
+from tidegate.models.exact.parameters import Tensors, expected, parameters_of
 from tidegate.models.exact.ranks import Rank, RankedModel
 from tidegate.models.exact.selftest import choose
 from tidegate.models.exact.stage import Stage, layers_among, names_of, span_of, stage_of
@@ -73,19 +73,28 @@ def model_of(
 
 
 def load_stage(
-    folder: Path, rank: int, ranks: int, *, threads: int | None = None, device: str = "cpu"
+    folder: Path,
+    rank: int,
+    ranks: int,
+    *,
+    vouched: bool = False,
+    threads: int | None = None,
+    device: str = "cpu",
 ) -> tuple[Stage, Converted]:
-    """One rank's part of a converted folder, which needs to hold no more; and what the folder says.
+    """One rank's part of a converted folder, and what the folder says.
 
+    With `vouched` the folder may be a part itself, whose tensors somebody else has checked, as
+    opening a sealed model does; otherwise it has to be whole, and every hash is checked here.
     Raises ModelError or IntegrityError, as `load` and `format.read_part`.
     """
 
     def needed(names: Collection[str]) -> frozenset[str]:
         return names_of(names, span_of(layers_among(names), rank, ranks))
 
-    converted = read_part(folder, needed)
+    converted = read_part(folder, needed) if vouched else read(folder)
     span = span_of(converted.shape.layers, rank, ranks)
-    tensors = _in_memory(converted.tensors)
+    own = names_of(expected(converted.shape), span)
+    tensors = _in_memory({name: converted.tensors[name] for name in sorted(own)})
     return stage_of(converted.shape, span, tensors, threads=threads, device=device), converted
 
 
