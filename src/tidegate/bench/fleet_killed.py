@@ -1,12 +1,13 @@
 """Workers and heads killed with SIGKILL while a record is verified: what becomes of verdicts?
 
-A Ray cluster of its own, a head on it, two workers. At random moments a worker's process is killed,
-fifty times in all; half-way the head and all of Ray go too, and both are started again. Where a
-plan is done before its kills are, verdicts are moved away and it begins again. Then one more head
-ends in peace what is left.
+A Ray cluster of two nodes, a head on it, a worker on each. At random moments a worker's process is
+killed, fifty times in all. Twice on the way a whole node goes, as a spot machine does, and half-way
+the head with all of Ray; each is started again. Where a plan is done before its kills are, its
+verdicts are removed and it begins again. Then one more head ends in peace what is left.
 
 An onlooker, who trusts none of it, looks at the verdicts' files all the while: one that is ever
-another file than it was, or holds other bytes, was made twice.
+another file than it was, or holds other bytes, was made twice; one that he saw and that is gone was
+lost.
 """
 
 from __future__ import annotations
@@ -88,99 +89,119 @@ class Onlooker:
 
 @dataclass(slots=True)
 class _Cluster:
-    """Ray's own processes and the head's, until they are killed."""
+    """Ray's two nodes and the fleet's head, until they are killed."""
 
-    place: Place
-    ray: subprocess.Popen[bytes]
+    port: int
+    first: subprocess.Popen[bytes]
+    second: subprocess.Popen[bytes]
     head: subprocess.Popen[bytes]
 
     def workers(self) -> list[int]:
         """Processes of actors."""
-        return [pid for pid in descendants(self.ray.pid) if named(pid).startswith(_ACTOR)]
+        below = (*descendants(self.first.pid), *descendants(self.second.pid))
+        return [pid for pid in below if named(pid).startswith(_ACTOR)]
+
+    def lose_node(self) -> None:
+        """The node without the head goes, and another comes."""
+        _kill(self.second)
+        self.second = _node("--address", f"127.0.0.1:{self.port}")
 
     def kill(self) -> None:
-        """All of it at once, as when the head's machine goes."""
-        for pid in (self.head.pid, *descendants(self.ray.pid), self.ray.pid):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.head.wait()
-        self.ray.wait()
+        """All of it, as when the head's machine goes."""
+        for process in (self.head, self.first, self.second):
+            _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    for pid in (*descendants(process.pid), process.pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 def measure(place: Place, progress: Progress) -> dict[str, Figure]:
     """Kill, start again, count. Raises EngineError where something does not come up."""
     shards = len(Book(FileObjects(place.fleet), place.key.read_bytes()).plan().tickets)
-    killed = heads = lost = twice = rounds = 0
-    while killed < KILLS or not heads:
-        done = _round(place, killed, progress)
-        killed, heads, rounds = done.killed, heads + done.heads, rounds + 1
-        lost, twice = lost + done.lost, twice + done.twice
+    done = _Done()
+    while done.killed < KILLS:
+        before = done.killed
+        _round(place, done, progress)
+        if done.killed == before:
+            raise EngineError("the head ended before any of its workers could be killed")
     progress("workers killed", KILLS, KILLS)
+    total = done.rounds * shards
     how = (
-        f"{rounds} rounds over {shards} shards of SmolLM2's answers on the exact engine; {killed} "
-        f"workers killed by SIGKILL at random moments, {heads} times the head and all of Ray"
+        f"{done.rounds} rounds over {shards} shards of SmolLM2's answers on the exact engine; "
+        f"SIGKILL at random moments to {done.killed} workers, {done.nodes} times to a whole Ray "
+        f"node, {done.heads} times to the head and all of Ray"
     )
-    total = rounds * shards
     return {
-        "lost_verdicts": at_most(lost, 0, unit="", n=total, how=f"shards without one; {how}"),
+        "lost_verdicts": at_most(
+            done.lost, 0, unit="", n=total, how=f"shards without one, and any that was gone; {how}"
+        ),
         "duplicate_verdicts": at_most(
-            twice,
+            done.twice,
             0,
             unit="",
             n=total,
             how="verdicts whose file was ever another, and answers that are in two; the report "
             f"over all of them passes each round; {how}",
         ),
-        "killed_workers": report(killed, unit="", n=killed, how=how),
-        "killed_heads": report(heads, unit="", n=heads, how=how),
+        "killed_workers": report(done.killed, unit="", n=done.killed, how=how),
+        "killed_nodes": report(done.nodes, unit="", n=done.nodes, how=how),
+        "killed_heads": report(done.heads, unit="", n=done.heads, how=how),
     }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Done:
-    killed: int
-    heads: int
-    lost: int
-    twice: int
+    killed: int = 0
+    nodes: int = 0
+    heads: int = 0
+    lost: int = 0
+    twice: int = 0
+    rounds: int = 0
 
 
-def _round(place: Place, killed: int, progress: Progress) -> _Done:
+def _round(place: Place, done: _Done, progress: Progress) -> None:
     shutil.rmtree(place.fleet / "verdicts", ignore_errors=True)
-    onlooker, heads = Onlooker(place.fleet / "verdicts"), 0
+    onlooker = Onlooker(place.fleet / "verdicts")
+    done.rounds += 1
     with onlooker.looking(), ExitStack() as stack:
         cluster = _started(place)
         stack.callback(lambda: cluster.kill())
-        while killed < KILLS:
-            worker = _next_worker(cluster)
-            if worker is None:
-                break
+        while done.killed < KILLS and (worker := _next_worker(cluster)) is not None:
             time.sleep(_LONGEST * secrets.randbelow(1_000) / 1_000)
             with suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGKILL)
-                killed += 1
-            progress("workers killed", killed, KILLS)
-            if killed == KILLS // 2 and not heads:
+                done.killed += 1
+            progress("workers killed", done.killed, KILLS)
+            if done.nodes < 2 and done.killed >= (2 * done.nodes + 1) * KILLS // 4:
+                cluster.lose_node()
+                done.nodes += 1
+            if done.heads < 1 and done.killed >= KILLS // 2:
                 cluster.kill()
-                heads += 1
+                done.heads += 1
                 cluster = _started(place)
         cluster.kill()
         # Undisturbed, and by another executor: what is left, and what was set aside.
         finished(place.command("run", "--workers", str(WORKERS), "--json"))
+    _count(place, onlooker, done)
+
+
+def _count(place: Place, onlooker: Onlooker, done: _Done) -> None:
+    """What a round came to. Raises EngineError where the report over it does not pass."""
     book = Book(FileObjects(place.fleet), place.key.read_bytes())
     plan = book.plan()
-    names = {ticket.name for ticket in plan.tickets}
     said = finished(place.command("report", "--key", str(place.served.key), "--json"))
     outcome = msgspec.json.decode(said, type=dict[str, object])
     if outcome["replayed"] != place.served.answers:
         raise EngineError("the report does not count every answer once")
-    counted = Counter(
-        one.response
-        for name in names
-        if (verdict := book.verdict(name, plan.subject)) is not None
-        for one in verdict.checked
-    )
-    again = sum(count - 1 for count in counted.values())
-    return _Done(killed, heads, len(names - book.settled()), len(onlooker.twice) + again)
+    verdicts = {ticket.name: book.verdict(ticket.name, plan.subject) for ticket in plan.tickets}
+    answers = Counter(one.response for v in verdicts.values() if v for one in v.checked)
+    done.lost += sum(verdict is None for verdict in verdicts.values())
+    done.lost += len(onlooker.seen.keys() - book.settled())
+    done.twice += len(onlooker.twice) + sum(count - 1 for count in answers.values())
 
 
 def _next_worker(cluster: _Cluster) -> int | None:
@@ -200,18 +221,23 @@ def _started(place: Place) -> _Cluster:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
-    ray = _quiet(
+    first = _node("--head", "--port", str(port), "--include-dashboard", "false")
+    _reached(port, first)
+    second = _node("--address", f"127.0.0.1:{port}")
+    where = ("--on", "ray", "--address", f"127.0.0.1:{port}")
+    head = _quiet(place.command("run", *where, "--workers", str(WORKERS), "--json"))
+    return _Cluster(port, first, second, head)
+
+
+def _node(*more: str) -> subprocess.Popen[bytes]:
+    """A Ray node of one processor, and all that runs on it, below one process."""
+    return _quiet(
         [
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
-            *("--node-ip-address", "127.0.0.1", "--port", str(port), "--num-cpus", str(WORKERS)),
-            *("--include-dashboard", "false", "--disable-usage-stats"),
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *more),
+            *("--node-ip-address", "127.0.0.1", "--num-cpus", "1", "--disable-usage-stats"),
             *("--object-store-memory", str(100 << 20)),
         ]
     )
-    _reached(port, ray)
-    where = ("--on", "ray", "--address", f"127.0.0.1:{port}")
-    head = _quiet(place.command("run", *where, "--workers", str(WORKERS), "--json"))
-    return _Cluster(place, ray, head)
 
 
 def _quiet(command: list[str]) -> subprocess.Popen[bytes]:

@@ -33,7 +33,7 @@ ANSWERS = 48
 TOKENS = 96
 """Of each answer; its prompt comes on top."""
 
-SHARD_TOKENS = 320
+SHARD_TOKENS = 160
 TURNS = 3
 TARGET = 1.7
 
