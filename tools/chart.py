@@ -3,8 +3,8 @@
 `python tools/chart.py check` lints the chart with each values file in its `ci/`, renders it, and
 holds every object against the schemas of the oldest and the newest Kubernetes that is supported, in
 which an unknown field is an error; then against the house's rules for pods. `render FILE` prints
-what a values file comes to, `json` the same of values on standard input. Exits 0 where all is well,
-1 where not.
+what a values file comes to, `json` the same of a list of values on standard input, objects or why
+they are refused. Exits 0 where all is well, 1 where not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.resources
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -159,22 +159,27 @@ def unknown(values: Object) -> set[str]:
 def main(arguments: Sequence[str]) -> int:
     match arguments:
         case ["render", file]:
-            return _shown(yaml.safe_load(Path(file).read_text()), yaml.safe_dump_all)
+            told = _told(yaml.safe_load(Path(file).read_text()))
+            if isinstance(told, str):
+                print(told, file=sys.stderr)
+                return 1
+            print(yaml.safe_dump_all(told))
+            return 0
         case ["json"]:
-            return _shown(json.load(sys.stdin), json.dumps)
+            print(json.dumps([_told(values) for values in json.load(sys.stdin)]))
+            return 0
         case ["check"]:
             return _check()
     print(__doc__)
     return 2
 
 
-def _shown(values: Object, written: Callable[[list[Object]], str]) -> int:
+def _told(values: Object) -> list[Object] | str:
+    """The objects, or why Helm refuses the values."""
     try:
-        print(written(render(values)))
+        return render(values)
     except RefusedError as refused:
-        print(refused, file=sys.stderr)
-        return 1
-    return 0
+        return str(refused)
 
 
 def _check() -> int:

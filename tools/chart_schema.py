@@ -32,6 +32,7 @@ OWNED = {
         "Lane": ("address", "secret_file"),
         "Outer": _OUTER,
         "Record": ("key_file",),
+        "SharedLedger": ("urls", "password_file", "holder", "copy_file"),
     },
 }
 """What the chart sets, by the half it sets it for and the section's class."""

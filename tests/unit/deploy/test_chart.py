@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import subprocess
 import sys
 from functools import cache
@@ -13,53 +12,56 @@ from typing import Any
 import chart
 import chart_schema
 import pytest
-import yaml
+from chart_world import EVERYTHING, LEAST, Helm, changed
 from command_line import unknown
 
 from tidegate.cli.console_settings import settings_of
 from tidegate.config import Settings, load
 from tidegate.vault.broker_settings import read_settings
 
-LEAST = yaml.safe_load((chart.CASES / "least.yaml").read_text())
-EVERYTHING = yaml.safe_load((chart.CASES / "everything.yaml").read_text())
-
-
-def _helm(values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    # In a process of its own: Helm's engine brings Go's runtime along.
-    return _ran(json.dumps(values))
+WINDOW = changed(LEAST, "outer.settings.link.window", 8)
+TOGETHER = changed(LEAST, "separateNodes", False)
+REFUSED = (
+    ("inner.setings", {}, "setings"),
+    ("inner.settings.link", {"windw": 8}, "windw"),
+    ("inner.settings.link", {"address": "0.0.0.0:1"}, "address"),
+    ("outer.settings.outer", {"seed_key_file": "/tmp/x"}, "seed_key_file"),
+    ("outer.settings.lanes", {"inner-0": {"secret_file": "/tmp/x"}}, "secret_file"),
+    ("outer.settings.ledger", {"urls": ["postgresql://x/y"]}, "urls"),
+    ("inner.shutdownSeconds", 5, "shutdownSeconds"),
+    ("verify.sample", "most", "sample"),
+    ("outer.settings.budget", {"profile": 3}, "profile"),
+    ("image.digest", "sha256:abc", "digest"),
+    ("link.port", 70000, "port"),
+    ("inner.replicas", 0, "replicas"),
+    ("outer.to", [{"ports": []}], "to"),
+    ("inner.storage.size", "much", "size"),
+)
+WANTED = ("link.secret", "inner.models.claim", "outer.models.claim", "outer.keys", "outer.seed")
+SWITCHED = (
+    ("console.enabled", True, "console.tls"),
+    ("broker.enabled", True, "broker.files"),
+    ("witness.enabled", True, "witness.logs"),
+    ("verify.enabled", True, "verify.record"),
+    ("outer.replicas", 2, "outer.ledger.urls"),
+    ("outer.ship", "s3://bucket/record", "outer.settings.record.folder"),
+)
 
 
 @cache
-def _ran(values: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, chart.__file__, "json"],
-        input=values,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def helm() -> Helm:
+    cases = [LEAST, EVERYTHING, WINDOW, TOGETHER]
+    cases += [changed(LEAST, path, value) for path, value, _ in (*REFUSED, *SWITCHED)]
+    return Helm([*cases, *(changed(LEAST, path, "") for path in WANTED)])
 
 
 def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
-    done = _helm(values)
-    assert done.returncode == 0, done.stderr
-    objects: list[dict[str, Any]] = json.loads(done.stdout)
-    return objects
+    return helm().objects(values)
 
 
 def one(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
     [found] = [o for o in objects if (o["kind"], o["metadata"]["name"]) == (kind, name)]
     return found
-
-
-def changed(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    fresh = copy.deepcopy(values)
-    *folders, last = path.split(".")
-    at = fresh
-    for folder in folders:
-        at = at.setdefault(folder, {})
-    at[last] = value
-    return fresh
 
 
 @pytest.mark.parametrize("values", [LEAST, EVERYTHING], ids=["least", "everything"])
@@ -131,6 +133,8 @@ def test_the_outer_half_reads_the_settings_that_the_chart_writes(
     assert settings.models.parameters == 8_000_000_000
     assert settings.budget.principals["alice"].day == 20_000_000
     assert settings.lanes["inner-0"].budget.day == 1_000_000_000
+    assert settings.ledger.urls == ("postgresql://tidegate@192.0.2.20/ledger",)
+    assert str(settings.ledger.copy_file).startswith("/var/lib/tidegate/")
     assert settings.lanes["inner-1"].address == "tidegate-inner-1.tidegate-inner:7000"
     assert str(settings.record.key_file) == "/etc/tidegate/record/record.key"
 
@@ -188,6 +192,21 @@ def test_the_inner_half_gets_no_secret_but_the_links() -> None:
     ]
 
 
+def test_outer_halves_that_share_a_ledger_have_names_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pod = chart.pod_of(one(rendered(EVERYTHING), "StatefulSet", "tidegate-outer"))
+    assert pod is not None
+    [container] = [c for c in pod["containers"] if c["name"] == "outer"]
+    named = {variable["name"]: variable for variable in container["env"]}
+    assert named["TIDEGATE_LEDGER__HOLDER"]["value"] == "$(POD_NAME)"
+    assert named["POD_NAME"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    # The name comes on top of the section that all of them have.
+    monkeypatch.setenv("TIDEGATE_LEDGER__HOLDER", "tidegate-outer-1")
+    settings = _settings("outer", monkeypatch)
+    assert (settings.ledger.holder, len(settings.ledger.urls)) == ("tidegate-outer-1", 1)
+
+
 def test_a_change_of_settings_restarts_the_half_and_no_other() -> None:
     before, after = (
         {
@@ -196,7 +215,7 @@ def test_a_change_of_settings_restarts_the_half_and_no_other() -> None:
         }
         for objects in (
             rendered(LEAST),
-            rendered(changed(LEAST, "outer.settings.link.window", 8)),
+            rendered(WINDOW),
         )
     )
     assert before["inner"] == after["inner"]
@@ -219,9 +238,7 @@ def test_the_halves_never_share_a_node_unless_told_to() -> None:
         ]
         assert rule["topologyKey"] == "kubernetes.io/hostname"
         assert rule["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == other
-    together = one(
-        rendered(changed(LEAST, "separateNodes", False)), "StatefulSet", "tidegate-inner"
-    )
+    together = one(rendered(TOGETHER), "StatefulSet", "tidegate-inner")
     assert "affinity" not in together["spec"]["template"]["spec"]
 
 
@@ -252,54 +269,21 @@ def test_the_console_and_the_broker_read_the_files_that_the_chart_writes(tmp_pat
     assert read_settings(tmp_path / "broker.toml").certificate == "/etc/tidegate/broker-tls/tls.crt"
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "named"),
-    [
-        ("inner.setings", {}, "setings"),
-        ("inner.settings.link", {"windw": 8}, "windw"),
-        ("inner.settings.link", {"address": "0.0.0.0:1"}, "address"),
-        ("outer.settings.outer", {"seed_key_file": "/tmp/x"}, "seed_key_file"),
-        ("outer.settings.lanes", {"inner-0": {"secret_file": "/tmp/x"}}, "secret_file"),
-        ("inner.shutdownSeconds", 5, "shutdownSeconds"),
-        ("verify.sample", "most", "sample"),
-        ("outer.settings.budget", {"profile": 3}, "profile"),
-        ("image.digest", "sha256:abc", "digest"),
-        ("link.port", 70000, "port"),
-        ("inner.replicas", 0, "replicas"),
-        ("outer.to", [{"ports": []}], "to"),
-        ("inner.storage.size", "much", "size"),
-    ],
-)
+@pytest.mark.parametrize(("path", "value", "named"), REFUSED)
 def test_a_value_that_cannot_be_is_refused_by_name(path: str, value: Any, named: str) -> None:
-    done = _helm(changed(LEAST, path, value))
-    assert done.returncode == 1
-    assert named in done.stderr
+    assert named in helm().refusal(changed(LEAST, path, value))
 
 
-@pytest.mark.parametrize(
-    "path", ["link.secret", "inner.models.claim", "outer.models.claim", "outer.keys", "outer.seed"]
-)
+@pytest.mark.parametrize("path", WANTED)
 def test_what_has_to_be_said_is_asked_for(path: str) -> None:
-    done = _helm(changed(LEAST, path, ""))
-    assert done.returncode == 1
-    assert f"set {path}" in done.stderr
+    assert f"set {path}" in helm().refusal(changed(LEAST, path, ""))
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "asked"),
-    [
-        ("console.enabled", True, "console.tls"),
-        ("broker.enabled", True, "broker.files"),
-        ("witness.enabled", True, "witness.logs"),
-        ("verify.enabled", True, "verify.record"),
-    ],
-)
+@pytest.mark.parametrize(("path", "value", "asked"), SWITCHED)
 def test_a_part_that_is_switched_on_asks_for_what_it_needs(
     path: str, value: Any, asked: str
 ) -> None:
-    done = _helm(changed(LEAST, path, value))
-    assert done.returncode == 1
-    assert asked in done.stderr
+    assert asked in helm().refusal(changed(LEAST, path, value))
 
 
 def test_the_schema_knows_the_settings_of_today() -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from typing import Any
 
-import chart
 import pytest
-import yaml
+from chart_world import EVERYTHING, LEAST, Helm
 
 Labels = dict[str, str]
 
@@ -51,16 +47,14 @@ DNS = Pod("dns", (("k8s-app", "kube-dns"),), (("kubernetes.io/metadata.name", "k
 
 
 @cache
+def helm() -> Helm:
+    return Helm([LEAST, EVERYTHING])
+
+
+@cache
 def policies(case: str) -> list[dict[str, Any]]:
-    values = yaml.safe_load((chart.CASES / case).read_text())
-    made = subprocess.run(
-        [sys.executable, chart.__file__, "json"],
-        input=json.dumps(values),
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return [o for o in json.loads(made) if o["kind"] == "NetworkPolicy"]
+    made = helm().objects({"least.yaml": LEAST, "everything.yaml": EVERYTHING}[case])
+    return [one for one in made if one["kind"] == "NetworkPolicy"]
 
 
 def _matches(selector: dict[str, Any], labels: Labels) -> bool:
@@ -128,6 +122,14 @@ def test_between_the_parts_only_the_link_is_open_and_only_from_outside(case: str
 def test_nothing_is_begun_from_inside(case: str, port: int) -> None:
     for somebody in (DNS, STRANGER, part("outer")):
         assert not may_talk(case, part("inner"), somebody, port)
+
+
+def test_an_inner_half_reaches_what_it_was_given_and_not_the_resolver() -> None:
+    engine = Pod("vllm", (("app", "vllm"),), (("its", "own"),))
+    assert may_talk("everything.yaml", part("inner"), engine, 8000)
+    assert not may_talk("everything.yaml", part("inner"), engine, 22)
+    assert not may_talk("least.yaml", part("inner"), engine, 8000)
+    assert not may_talk("everything.yaml", part("inner"), DNS, 53)
 
 
 def test_nobody_reaches_the_api_until_he_is_named() -> None:
