@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 from rich.table import Table
+from structlog.testing import capture_logs
 
 from tidegate.models.engine_port import EngineRefusedError
 
 if TYPE_CHECKING:
-    from tidegate.models.engine_replicas import ReplicaState
+    from tidegate.models.engine_replicas import Dialect, ReplicaState
 
 app = typer.Typer(
     rich_markup_mode="markdown",
@@ -30,7 +31,7 @@ _COLOURS = {"supported": "green", "refused": "red", "unknown": "yellow"}
 def check(
     engine: Annotated[Literal["vllm", "sglang"], typer.Argument(help="Which kind of server.")],
     urls: Annotated[list[str], typer.Argument(help="Each replica by itself: http://host:port.")],
-    vocabulary: Annotated[int, typer.Option(min=100, help="Words the model has, such as 49152.")],
+    vocabulary: Annotated[int, typer.Option(min=20, help="Words the model has, such as 49152.")],
     model: Annotated[
         str | None, typer.Option(help="The served name, where a server has several.")
     ] = None,
@@ -49,27 +50,14 @@ def check(
     """
     from tidegate.cli.half_engine import dialect, key_of
     from tidegate.config import Engine
-    from tidegate.models.engine_replicas import Replicas
 
     asked = Engine(urls=tuple(urls), model=model, key_file=key_file, version=version)
     spoken, key = dialect(engine, asked), key_of(asked)
-    states: dict[str, ReplicaState] = {}
-    for url in dict.fromkeys(urls):
-        try:
-            opened = Replicas(spoken, [url], vocab_size=vocabulary, key=key)
-        except EngineRefusedError as error:
-            states[url] = ReplicaState(url, False, "", error.message)
-        else:
-            states[url] = opened.replicas()[0]
-            opened.close()
-    passed = [url for url, state in states.items() if state.up]
-    if len(passed) > 1:
-        # Whether they have one model's weights shows only side by side.
-        both = Replicas(spoken, passed, vocab_size=vocabulary, key=key)
-        states |= dict(zip(passed, both.replicas(), strict=True))
-        both.close()
-    _show(list(states.values()), as_json)
-    raise typer.Exit(0 if all(state.up for state in states.values()) else 1)
+    # What would be logged is what is shown below.
+    with capture_logs():
+        states = _asked(spoken, list(dict.fromkeys(urls)), vocabulary, key)
+    _show(states, as_json)
+    raise typer.Exit(0 if all(state.up for state in states) else 1)
 
 
 @app.command()
@@ -96,6 +84,30 @@ def matrix(
         shown = [f"[{_COLOURS[c.status]}]{c.status}[/]" for c in cells.values()]
         table.add_row(feature, *shown)
     Console(file=sys.stdout).print(table)
+
+
+def _asked(
+    spoken: Dialect, urls: list[str], vocabulary: int, key: str | None
+) -> list[ReplicaState]:
+    """Each replica alone, and then those that passed side by side."""
+    from tidegate.models.engine_replicas import Replicas, ReplicaState
+
+    states: dict[str, ReplicaState] = {}
+    for url in urls:
+        try:
+            opened = Replicas(spoken, [url], vocab_size=vocabulary, key=key)
+        except EngineRefusedError as error:
+            states[url] = ReplicaState(url, False, "", error.message)
+        else:
+            states[url] = opened.replicas()[0]
+            opened.close()
+    passed = [url for url, state in states.items() if state.up]
+    if len(passed) > 1:
+        # Whether they have one model's weights shows only side by side.
+        both = Replicas(spoken, passed, vocab_size=vocabulary, key=key)
+        states |= dict(zip(passed, both.replicas(), strict=True))
+        both.close()
+    return list(states.values())
 
 
 def _show(states: list[ReplicaState], as_json: bool) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tidegate.errors import ConfigError
-from tidegate.verify.scores_fingerprint import Projection, distances
+from tidegate.verify.scores_fingerprint import Projection, compare, distances
 
 
 def test_distances_between_hidden_states_survive_projection():
@@ -40,3 +40,26 @@ def test_shapes_that_do_not_fit_are_refused():
         Projection.of(b"a", 8, 2).fingerprints(np.ones((1, 9), np.float32))
     with pytest.raises(ConfigError):
         distances(np.ones((1, 2), np.float32), np.ones((2, 2), np.float32))
+
+
+def test_two_engines_are_compared_token_by_token():
+    rng = np.random.default_rng(5)
+    projection = Projection.of(b"seed", 64, 16)
+    own = [rng.normal(size=(count, 64)).astype(np.float32) for count in (3, 9)]
+    same = compare(projection, zip(own, own, strict=True))
+    assert (same.answers, same.tokens, same.most, same.bits_per_token) == (2, 12, 0.0, 512)
+    other = [states_TD.copy() for states_TD in own]
+    other[1][4] *= 1.5
+    apart = compare(projection, zip(other, own, strict=True))
+    assert apart.median == 0.0
+    assert apart.p99 == apart.most == pytest.approx(0.5, rel=1e-4)
+    other[0][0, 0] = np.nan
+    assert compare(projection, zip(other, own, strict=True)).most == np.inf
+
+
+def test_nothing_to_compare_is_refused():
+    with pytest.raises(ConfigError):
+        compare(Projection.of(b"a", 8, 2), [])
+    empty = np.zeros((0, 8), np.float32)
+    with pytest.raises(ConfigError):
+        compare(Projection.of(b"a", 8, 2), [(empty, empty)])
