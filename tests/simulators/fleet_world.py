@@ -14,7 +14,7 @@ from tidegate.verify.fleet_book import Book, Verdict
 from tidegate.verify.fleet_executor import Done, Event, Failed, Lost
 from tidegate.verify.fleet_plan import Plan, Shard
 from tidegate.verify.fleet_planner import Cutter, Noting, Placed, Terms
-from tidegate.verify.fleet_store import Objects
+from tidegate.verify.fleet_store import Objects, StoreError
 from tidegate.verify.fleet_store_memory import MemoryObjects
 from tidegate.verify.record_store import Source
 from tidegate.verify.replay_answer import Checked, Rule
@@ -137,7 +137,10 @@ class ScriptedExecutor:
         name = self._held.popleft()
         fate = self._fate(name, self.started.count(name))
         self.started.append(name)
-        shard = self._book.shard(name)
+        try:
+            shard = self._book.shard(name)
+        except StoreError as error:
+            return (Failed(name, error.message, fatal=error.again),)
         if fate in ("done", "late"):
             fresh = self._book.settle(verdict_of(name, shard))
             if fate == "done":
