@@ -177,6 +177,10 @@ class SharedLedger(_Section):
     """Take a server only while it waits for a standby. False: it is never failed over."""
     lasts_s: Annotated[int, Field(ge=3, le=3600)] = 30
     """A half that gave no word for so long is taken for dead, and its leases are charged."""
+    lease_bits: Annotated[int, Field(ge=4096)] = 1 << 16
+    """What a principal's lease holds beyond need; a half that dies is charged it in full."""
+    longest_lease_bits: Annotated[int, Field(ge=4096)] = 1 << 22
+    """What it grows to where it is used up within half a second."""
     patience_ms: Positive = 2_000
     """How long a request waits for bits before it is told to come again, with a 503."""
     silent_ms: Positive = 10_000

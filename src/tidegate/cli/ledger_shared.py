@@ -59,6 +59,8 @@ def shared_purse(
     with sole_user(chosen.copy_file), closing(SqliteStore(chosen.copy_file)) as copy:
         store = _shared_store(chosen, chosen.holder, copy)
         terms = LeaseTerms(
+            chunk=chosen.lease_bits,
+            most=max(chosen.lease_bits, chosen.longest_lease_bits),
             lasts=float(chosen.lasts_s),
             patience=chosen.patience_ms / 1000,
             standing=16 * CLOSE_BITS,

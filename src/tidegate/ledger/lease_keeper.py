@@ -105,7 +105,9 @@ class LeaseKeeper:
             self._thread.join(self._desk.terms.lasts)
         try:
             self._sort_out()
-            self._write(self._desk.asks(hungry=False, closing=True))
+            # Twice: what covered an incident goes back once that is written down.
+            for _ in range(2):
+                self._write(self._desk.asks(hungry=False, closing=True))
         except LedgerError as error:
             self._tell(error)
 

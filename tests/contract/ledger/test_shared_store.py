@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 from postgres_server import Server, server
@@ -13,7 +15,7 @@ from tidegate.ledger import Budget, Budgets, HeadMovedError
 from tidegate.ledger.entries import Command, Commit, Open, Reserve
 from tidegate.ledger.errors import FencedError
 from tidegate.ledger.lease_memory import MemoryCluster, SharedMemoryStore
-from tidegate.ledger.lease_port import Claim, SharedStore
+from tidegate.ledger.lease_port import Claim, Seen, SharedStore
 from tidegate.ledger.migrations import NEWEST, STEPS, migrate, version
 from tidegate.ledger.state import EMPTY, Row, State, Tip, decide
 from tidegate.ledger.store_postgres import PostgresStore
@@ -177,3 +179,26 @@ def test_who_only_looks_sees_holders_and_claims(postgres: Server) -> None:
     plain = PostgresStore(postgres.url, "looked")
     assert [(seen.name, seen.fence) for seen in holders_in(plain)] == [("a", 1)]
     assert claims_in(plain) == (Claim(1, "a", 1),)
+
+
+def test_a_role_with_the_documented_grants_can_do_all_that_a_half_does(postgres: Server) -> None:
+    owner = PostgresStore(postgres.url, "granted")
+    howto = Path(__file__).parents[3] / "docs" / "howto" / "postgres.md"
+    grants = re.findall(r"^GRANT .*;$", howto.read_text(), re.M)
+    assert len(grants) == 4
+    named = [
+        grant.replace("tidegate_ledger", "granted").replace("TO tidegate", "TO half")
+        for grant in grants
+    ]
+    owner.primary.together(["CREATE ROLE half LOGIN", *named])
+    url = postgres.url.replace("tidegate@", "half@")
+    store = SharedPostgresStore(url, "a", "granted", replicated=False)
+    store.join()
+    write(store, Open(BUDGETS), RESERVE)
+    write(store, Commit(1, 5))
+    assert not store.fence_off(Seen("b", 1, 0, hungry=False))
+    assert [seen.beats for seen in store.beat(hungry=True)] == [2]
+    assert list(store.claims()) == []
+    for change in ("DELETE FROM granted", "DROP TABLE granted", "UPDATE granted SET n = n + 9"):
+        with pytest.raises(LedgerError, match=r"permission|owner"):
+            store.primary.together([change])

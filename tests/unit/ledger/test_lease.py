@@ -227,6 +227,16 @@ def test_an_incident_is_covered_by_what_stands_by_and_written_down(
     assert sum(b'"reason":"link_closed"' in entry for entry in reasons) == 2
 
 
+def test_a_close_right_after_an_incident_leaves_nothing_held(
+    make: Make, total: Callable[[], Balance]
+) -> None:
+    half = make()
+    half.keeper.round()
+    half.desk.charge("link", Bits(15), "link_closed")
+    half.keeper.close()
+    assert (total().spent, total().reserved) == (15, 0)
+
+
 def test_a_second_server_stops_the_drawing_and_is_told_once(
     make: Make, cluster: MemoryCluster
 ) -> None:
