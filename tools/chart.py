@@ -28,6 +28,9 @@ RELEASE, NAMESPACE = "tidegate", "weights"
 VERSIONS = ("1.30.0", "1.37.0")
 """The oldest and the newest Kubernetes that objects are checked against."""
 
+NO_LIVENESS = ("inner",)
+"""It ends by itself where it cannot go on; one that waits for a lost rank must not be killed."""
+
 Object = dict[str, Any]
 
 
@@ -127,6 +130,8 @@ def _pod(pod: Object, *, probed: bool) -> Iterator[str]:
 def _containers(pod: Object, probed: bool) -> Iterator[str]:
     for container in pod["containers"]:
         wanted = ("startupProbe", "readinessProbe", "livenessProbe") if probed else ()
+        if container["name"] in NO_LIVENESS:
+            wanted = wanted[:2]
         for lacking in (*wanted, "resources"):
             if lacking not in container:
                 yield f"{container['name']} has no {lacking}"

@@ -98,6 +98,7 @@ def inner(
     from tidegate.cli.half_inner import run_inner
 
     chosen = settings_of(settings, pair)
+    _clear(ready_file)
     _until_stopped(lambda stop: run_inner(chosen, stop, ready_file=ready_file))
 
 
@@ -113,6 +114,7 @@ def rank(
     from tidegate.cli.half_rank import run_rank
 
     chosen = load(settings)
+    _clear(ready_file)
     _until_stopped(lambda stop: run_rank(chosen, number, stop, ready_file))
 
 
@@ -132,6 +134,7 @@ def outer(
     from tidegate.cli.half_outer import run_outer
 
     chosen = settings_of(settings, pair)
+    _clear(ready_file)
     _until_stopped(lambda stop: run_outer(chosen, stop, _announce(ready_file)))
 
 
@@ -200,6 +203,12 @@ def secrets(settings: SettingsFile = None) -> None:
     for path in (*(lanes or [chosen.link.secret_file]), chosen.outer.seed_key_file):
         secret_bytes(path)
         typer.echo(str(path))
+
+
+def _clear(ready_file: Path | None) -> None:
+    """Take away what a half that was killed has left: this one has yet to load its models."""
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)
 
 
 def _announce(ready_file: Path | None) -> Callable[[int], None]:
