@@ -24,7 +24,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 try:
     import ray
-    from ray.exceptions import RayError, RayTaskError
+    from ray.exceptions import RayActorError, RayError, RayTaskError
 except ImportError as error:
     raise ConfigError(f"--on ray needs tidegate[ray] here and on every node: {error}") from error
 
@@ -40,6 +40,10 @@ class Hand:
         self._name = name
         self._worker: Worker | None = None
 
+    def begun(self) -> bytes:
+        """Nothing: who answers is there."""
+        return b""
+
     def check(self, shard: str) -> bytes:
         """Settle a shard; the `Event` that came of it."""
         try:
@@ -54,17 +58,19 @@ class Hand:
 
 @dataclass(slots=True, eq=False)
 class _Held:
-    """An actor, and the shard it has in hand with the reference to what comes of it."""
+    """An actor. `asked` refers to what it was asked last: a shard, or first whether it is there."""
 
     actor: Any
+    asked: Any
+    here: bool = False
     shard: str = ""
-    answer: Any = None
 
 
 class RayExecutor:
     """Actors on the cluster at `address`, or on one that starts here and ends with the process.
 
-    Raises EngineError where the cluster cannot be reached.
+    Shards go to actors that run; one that waits for a processor holds none up. Raises EngineError
+    where the cluster cannot be reached.
     """
 
     def __init__(self, post: Post, workers: int, address: str | None = None) -> None:
@@ -93,50 +99,61 @@ class RayExecutor:
         self._count = workers
         while len(self._held) < workers:
             self._held.append(self._hire())
-        idle = [held for held in self._held if not held.shard]
+        # Those that wait for a processor go first.
+        idle = sorted((held for held in self._held if not held.shard), key=lambda held: held.here)
         for held in idle[: max(0, len(self._held) - workers)]:
             self._dismiss(held)
 
     def room(self) -> bool:
-        return any(not held.shard for held in self._held)
+        return any(held.here and not held.shard for held in self._held)
 
     def start(self, name: str) -> None:
-        held = next(held for held in self._held if not held.shard)
+        held = next(held for held in self._held if held.here and not held.shard)
         held.shard = name
-        held.answer = held.actor.check.remote(name)
+        held.asked = held.actor.check.remote(name)
 
     def wait(self, timeout: float) -> tuple[Event, ...]:
-        asked = {held.answer: held for held in self._held if held.shard}
+        asked = {held.asked: held for held in self._held if held.shard or not held.here}
         if not asked:
             return ()
         try:
             heard, _ = ray.wait(list(asked), num_returns=1, timeout=timeout)
         except RayError as error:
             raise EngineError(f"the Ray cluster is gone: {error}") from error
-        return tuple(self._heard(asked[answer]) for answer in heard)
+        return tuple(event for answer in heard for event in self._heard(asked[answer]))
 
     def close(self) -> None:
         ray.shutdown()
 
-    def _heard(self, held: _Held) -> Event:
+    def _heard(self, held: _Held) -> tuple[Event, ...]:
         name = held.shard
         try:
-            event: Event = _EVENTS.decode(ray.get(held.answer))
+            raw = ray.get(held.asked)
         except RayTaskError as error:
             raise EngineError(f"a worker failed as none should: {error}") from error
+        except RayActorError as error:
+            if error.actor_init_failed:
+                raise EngineError(
+                    f"workers cannot begin; is tidegate[ray] on every node? {error}"
+                ) from error
+            return self._lost(held, error)
         except RayError as error:
-            self._held.remove(held)
-            if len(self._held) < self._count:
-                self._held.append(self._hire())
-            return Lost(name, type(error).__name__)
-        held.shard, held.answer = "", None
+            return self._lost(held, error)
+        held.here, held.shard = True, ""
         if len(self._held) > self._count:
             self._dismiss(held)
-        return event
+        return (_EVENTS.decode(raw),) if name else ()
+
+    def _lost(self, held: _Held, error: RayError) -> tuple[Event, ...]:
+        self._held.remove(held)
+        if len(self._held) < self._count:
+            self._held.append(self._hire())
+        return (Lost(held.shard, type(error).__name__),) if held.shard else ()
 
     def _hire(self) -> _Held:
         self._hired += 1
-        return _Held(self._class.remote(self._post, f"ray {os.getpid()}-{self._hired}"))
+        actor = self._class.remote(self._post, f"ray {os.getpid()}-{self._hired}")
+        return _Held(actor, actor.begun.remote())
 
     def _dismiss(self, held: _Held) -> None:
         self._held.remove(held)

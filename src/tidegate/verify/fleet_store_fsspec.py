@@ -108,7 +108,8 @@ def _failures() -> tuple[type[BaseException], ...]:
     foreign = (
         getattr(sys.modules[module], name) for module, name in _FOREIGN if module in sys.modules
     )
-    return (OSError, TimeoutError, fsspec.asyn.FSTimeoutError, *foreign)
+    # NotImplementedError: a medium that can only be read, such as http.
+    return (OSError, NotImplementedError, fsspec.asyn.FSTimeoutError, *foreign)
 
 
 def _condition_failed(error: OSError) -> bool:
@@ -122,7 +123,7 @@ def _failing_closed(name: str) -> Iterator[None]:
     try:
         yield
     except _failures() as error:
-        final = isinstance(error, PermissionError | FileNotFoundError) or (
+        final = isinstance(error, PermissionError | FileNotFoundError | NotImplementedError) or (
             getattr(error, "errno", None) in _FOR_GOOD
         )
         told = str(error) or type(error).__name__
