@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+import pickletools
+import subprocess
+import sys
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,11 +22,17 @@ from tidegate.errors import EngineError
 from tidegate.models.engine_port import Ask, EngineLostError, EngineRefusedError
 from tidegate.models.engine_replicas import Replicas
 from tidegate.models.engine_sglang import Sglang
-from tidegate.models.sglang_contract import PROCESSOR, UNSEEDED_VARIABLE, check_request
-from tidegate.models.sglang_plugin import check, processor_of
+from tidegate.models.sglang_contract import (
+    ENTRY_POINT_GROUP,
+    PROCESSOR,
+    UNSEEDED_VARIABLE,
+    check_request,
+)
+from tidegate.models.sglang_plugin import check, install, processor_of
 from tidegate.models.vllm_contract import Draw, extra_args
 from tidegate.sampling.params import SamplingParams
 
+ROOT = Path(__file__).resolve().parents[3]
 SEED = bytes(range(32))
 ASK = Ask(prompt=(3, 5), seed=SEED, params=SamplingParams(temperature=0.8), max_tokens=6)
 ARGS = extra_args(Draw(params=ASK.params, seed=SEED))
@@ -138,3 +151,32 @@ def test_rows_without_our_parameters_stop_the_batch():
         processor(torch.zeros(1, 9), [None])
     with pytest.raises(EngineError):
         processor(torch.zeros(2, 9), [{**ARGS}])
+
+
+def test_the_entry_point_leads_to_the_plug_in():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    module, _, name = project["entry-points"][ENTRY_POINT_GROUP]["tidegate"].partition(":")
+    assert getattr(importlib.import_module(module), name) is install
+
+
+def test_the_plug_in_needs_nothing_that_sglang_lacks():
+    """Installed with --no-deps: beside the standard library it finds what SGLang brings."""
+    program = (
+        "import sys\n"
+        "for name in ('structlog', 'starlette', 'httpx2', 'pydantic', 'pydantic_settings',"
+        " 'typer', 'rich', 'lxml', 'cryptography', 'transformers', 'dill', 'sglang'):"
+        " sys.modules[name] = None\n"
+        "import tidegate.models.sglang_plugin as plugin\n"
+        "from tidegate.models.sglang_contract import PROCESSOR\n"
+        "print(type(plugin.processor_of(None, PROCESSOR)).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "Seeded\n", done.stderr
+
+
+def test_the_text_names_our_class_and_is_never_a_program():
+    raw = bytes.fromhex(json.loads(PROCESSOR)["callable"])
+    operations = [code.name for code, _, _ in pickletools.genops(raw)]
+    assert operations == ["GLOBAL", "STOP"]
+    module, name = next(pickletools.genops(raw))[1].split(" ")
+    assert getattr(importlib.import_module(module), name).__name__ == "Seeded"
