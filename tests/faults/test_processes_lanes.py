@@ -109,6 +109,20 @@ def test_a_killed_inner_half_cuts_off_its_own_streams_and_is_used_again_when_it_
     until(lambda: mesh.all_up(name))
 
 
+def test_an_inner_half_that_is_told_to_stop_lets_its_streams_end(mesh: Mesh):
+    name = OUTERS[0]
+    streams = [mesh.ask(name, stream=True, max_tokens=300) for _ in range(2)]
+    for stream in streams:
+        next(stream)
+    assert mesh.end("west") == 0
+    assert [list(stream)[-1].choices[0].finish_reason for stream in streams] == ["length"] * 2
+    assert mesh.ask(name).usage.completion_tokens == 20
+    mesh.start("west")
+    mesh.until_ready("west")
+    for outer in OUTERS:
+        until(lambda outer=outer: mesh.all_up(outer))
+
+
 def cut_off(mesh: Mesh, name: str, end: Callable[[], None]) -> list[bool]:
     """Two long streams, one a lane, that are being answered when `end` happens; who was told."""
     streams = [mesh.ask(name, stream=True, max_tokens=1000) for _ in range(2)]

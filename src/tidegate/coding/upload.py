@@ -110,6 +110,11 @@ class UploadEncoder:
             raise MemoryError
         return MicroBits(self._native.cost)
 
+    @property
+    def empty(self) -> bool:
+        """Whether all that was put in has been framed."""
+        return not (self._queue or self._native.encoder.started)
+
     def settled_bytes(self) -> int:
         """Bytes a frame could carry now without ending the segment."""
         return len(self._queue) + int(lib.tg_settled(self._native))

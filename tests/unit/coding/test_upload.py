@@ -213,3 +213,19 @@ def test_a_link_refused_once_stays_refused():
         decoder.receive(b"\x01\0\0\0")
     with pytest.raises(LinkError):
         decoder.pull(-1, 4)
+
+
+def test_an_encoder_is_empty_once_all_it_was_told_has_been_framed():
+    encoder = UploadEncoder(VOCAB)
+    assert encoder.empty
+    for token in (1, 2, 3):
+        encoder.put_token(BLIND, token)
+    assert not encoder.empty
+    encoder.take_frame(1)
+    assert not encoder.empty
+    while not encoder.empty:
+        encoder.take_frame(1)
+    assert encoder.take_frame(4) == bytes(4)
+    assert encoder.empty
+    encoder.put_wait(ready=False)
+    assert not encoder.empty

@@ -111,6 +111,11 @@ class InnerEngine:
         if not (hello.echo or self._weak.exact):
             raise LinkError("The two halves differ.", what="echo")
 
+    @property
+    def said_all(self) -> bool:
+        """Whether everything that streams said has been pulled."""
+        return self._encoder.empty
+
     def forget(self) -> None:
         """There is nothing to resume any more: what the strong model held is lost."""
         self._hello = None

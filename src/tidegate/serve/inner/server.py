@@ -36,6 +36,9 @@ _QUEUE = 512
 
 GREETING_TIMEOUT = Seconds(10.0)
 
+SETTLING = Seconds(1.0)
+"""After this long without a word the outer half has all that it wanted."""
+
 
 class Allowance(Protocol):
     """This half's own hard cap on what leaves, whatever the outer half pulls."""
@@ -80,6 +83,7 @@ class InnerServer:
         self._allowance = allowance
         self._greeting_timeout = greeting_timeout
         self._live = asyncio.Lock()
+        self._moved = self._heard = -SETTLING
         self._newest: asyncio.Event | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inner-engine")
 
@@ -97,8 +101,15 @@ class InnerServer:
 
     @property
     def busy(self) -> bool:
-        """Whether a connection has streams that would be cut off."""
-        return self._live.locked() and self._engine.voices > 0
+        """Whether ending now would cut streams off: ones that go on, or whose ends are not known
+        outside yet, which takes more pulls or echoes. Pulls alone may go on for ever."""
+        if not self._live.locked():
+            return False
+        now = asyncio.get_running_loop().time()
+        moving = now - self._moved < SETTLING or (
+            now - self._heard < SETTLING and not self._engine.said_all
+        )
+        return self._engine.voices > 0 or moving
 
     def knows(self, secret: bytes) -> bool:
         """Whether it is this lane's secret."""
@@ -175,6 +186,9 @@ class InnerServer:
             message = await queue.get()
 
     async def _act(self, session: Session, writer: asyncio.StreamWriter, message: Message) -> None:
+        self._heard = asyncio.get_running_loop().time()
+        if not isinstance(message, Pull):
+            self._moved = self._heard
         match message:
             case Step():
                 await self._run(lambda: self._engine.step(message))
