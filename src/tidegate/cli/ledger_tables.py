@@ -53,9 +53,10 @@ def migrate(settings: SettingsFile = None, as_json: AsJson = False) -> None:
 
 def holders(settings: SettingsFile = None, as_json: AsJson = False) -> None:
     """Which outer halves draw on the shared ledger, and how much each holds, in bits."""
-    from tidegate.ledger.store_postgres_shared import claims_in, holders_in
+    from tidegate.ledger.store_postgres_shared import claims_in, holders_in, require_newest
 
     with closing(_seen(settings_of(settings, None).ledger)) as store:
+        require_newest(store)
         seen, claims = holders_in(store), claims_in(store)
         state = catch_up(store, State(UNCAPPED))
     rows = []

@@ -164,6 +164,9 @@ class CopyingStore:
     def beat(self, *, hungry: bool) -> Sequence[Seen]:
         return self._store.beat(hungry=hungry)
 
+    def holders(self) -> Sequence[Seen]:
+        return self._store.holders()
+
     def claims(self) -> Sequence[Claim]:
         return self._store.claims()
 

@@ -36,6 +36,9 @@ _log = structlog.get_logger(__name__)
 _LOOK: Final = 5
 """Beats between two looks at the other servers and at leases that nobody answers for."""
 
+_QUIET: Final = 3
+"""Beats for which nobody may go by a name before the holder that was fenced off takes it again."""
+
 _GRACE: Final = 1.25
 """Over a lease's length, for monotonic clocks that run at different rates."""
 
@@ -68,6 +71,8 @@ class LeaseKeeper:
         self._incident = incident
         self._ledger: Ledger | None = None
         self._joined = False
+        self._fenced: tuple[int, float] | None = None
+        """After being fenced off: the beats under this holder's name, and since when so many."""
         self._pending: tuple[Ask, ...] = ()
         self._doubt = True
         self._beaten = float("-inf")
@@ -75,6 +80,8 @@ class LeaseKeeper:
         self._others: dict[str, tuple[Seen, float]] = {}
         self._pressed = False
         self._trouble = ""
+        self._looking = threading.Thread()
+        self._split: SplitBrainError | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -125,6 +132,7 @@ class LeaseKeeper:
         except LedgerError as error:
             self._doubt = True
             if isinstance(error, FencedError):
+                self._fenced = self._fenced or (-1, self._clock.monotonic())
                 self._joined, self._ledger, self._pending = False, None, ()
                 self._desk.lost()
             elif isinstance(error, _WRONG):
@@ -150,15 +158,40 @@ class LeaseKeeper:
         self._ledger = Ledger(self._store, self._budgets, self._clock)
         self._pending, self._doubt = (), False
         self._reap({one.name: one.fence for one in self._store.beat(hungry=False)})
-        self._joined = True
+        self._joined, self._fenced = True, None
         self._desk.heard(asked)
+
+    def _check_name(self) -> None:
+        """After having been fenced off: join again only where nobody else goes by this name.
+
+        Two halves with one name would otherwise fence each other off for ever, and charge the
+        other's leases each time. The one that started last goes on.
+
+        Raises:
+            FencedError: somebody has given word under this name just now.
+        """
+        if self._fenced is None:
+            return
+        now = self._clock.monotonic()
+        beats = next((one.beats for one in self._store.holders() if one.name == self._holder), 0)
+        if beats != self._fenced[0]:
+            self._fenced = beats, now
+        if now - self._fenced[1] < _QUIET * self._desk.terms.beat:
+            raise FencedError(
+                f"The holder {self._holder!r} was fenced off, and joins again once nobody else"
+                " goes by its name."
+            )
 
     def _sort_out(self) -> None:
         """Get to know what the log says of this holder's leases, where that is in doubt."""
         if not self._doubt:
             return
         asked = self._clock.monotonic()
+        if self._split is not None:
+            self._store.look_around()
+            self._split = None
         if not self._joined:
+            self._check_name()
             self._join()
             return
         if self._ledger is None:
@@ -221,8 +254,12 @@ class LeaseKeeper:
         """Give word, see who else does, and charge what nobody answers for."""
         look = self._beats % _LOOK == 0
         self._beats += 1
-        if look:
-            self._store.look_around()
+        if look and not self._looking.is_alive():
+            # A server that does not answer must not hold up who keeps the leases.
+            self._looking = threading.Thread(target=self._look, name="lease-look", daemon=True)
+            self._looking.start()
+        if self._split is not None:
+            raise self._split
         asked = self._clock.monotonic()
         seen = self._store.beat(hungry=self._desk.starving())
         self._beaten = asked
@@ -236,6 +273,12 @@ class LeaseKeeper:
         self._pressed = any(one.hungry for one in self._living())
         if look:
             self._reap({one.name: one.fence for one in seen})
+
+    def _look(self) -> None:
+        try:
+            self._store.look_around()
+        except SplitBrainError as error:
+            self._split = error
 
     def _living(self) -> tuple[Seen, ...]:
         """The other holders that gave word within a lease's length, as this clock measures."""

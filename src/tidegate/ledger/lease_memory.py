@@ -87,6 +87,11 @@ class SharedMemoryStore:
                 raise LedgerError(f"The ledger's write {fault.value}.")
             return tuple(self._all.holders.values())
 
+    def holders(self) -> Sequence[Seen]:
+        self._reach()
+        with self._all.lock:
+            return tuple(self._all.holders.values())
+
     def claims(self) -> Sequence[Claim]:
         self._reach()
         with self._all.lock:

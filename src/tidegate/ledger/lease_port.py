@@ -60,6 +60,10 @@ class SharedStore(Store, Protocol):
         """
         ...
 
+    def holders(self) -> Sequence[Seen]:
+        """Every holder that ever joined; nobody is told that this one lives. Raises LedgerError."""
+        ...
+
     def claims(self) -> Sequence[Claim]:
         """Who holds which reservation; a settled one is in it no more. Raises LedgerError."""
         ...

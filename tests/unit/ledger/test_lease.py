@@ -177,8 +177,24 @@ def test_a_holder_that_was_fenced_off_drops_its_leases_and_joins_anew(
     with pytest.raises(LedgerError, match="charged in full"):
         old.desk.extend(number, Bits(1))
     old.desk.commit(number, Bits(50))  # it may have crossed, and was charged
+    old.later(4)
     old.lend(10)
     old.send(10)
+
+
+def test_two_halves_with_one_name_do_not_fence_each_other_for_ever(make: Make) -> None:
+    first, second = make("a"), make("a")
+    for _ in range(40):
+        for half in (first, second):
+            half.later(1)
+    assert first.told == ["ledger_fenced"]
+    assert second.told == ["ledger_lease_reaped"]
+    second.lend(10)
+    with pytest.raises(NotLentError):
+        first.send(1)
+    second.keeper.close()
+    first.later(4)
+    first.lend(10)
 
 
 def test_refused_bits_come_back_from_a_holder_that_does_not_need_them(
@@ -243,7 +259,7 @@ def test_a_second_server_stops_the_drawing_and_is_told_once(
     half = make()
     half.lend(10)
     cluster.split = SplitBrainError("Two servers.")
-    half.later(6)
+    half.later(14)
     with pytest.raises(NotLentError):
         half.send(1)
     assert half.told == ["ledger_split_brain"]
