@@ -158,6 +158,10 @@ async def _serve(
                 wait.cancel()
         listener.close()
         if not down.is_set():
+            if settings.lanes:
+                # Nobody outside can be told; but an outer half with other lanes tries those.
+                for server in servers:
+                    server.leave()
             await stop.patience(_quiet(servers), settings.inner.drain_s)
 
 

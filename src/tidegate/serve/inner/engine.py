@@ -116,6 +116,10 @@ class InnerEngine:
         """Whether everything that streams said has been pulled."""
         return self._encoder.empty
 
+    def leave(self) -> None:
+        """Answer what has begun, and nothing else. May be called from any thread."""
+        self._generator.leaving = True
+
     def forget(self) -> None:
         """There is nothing to resume any more: what the strong model held is lost."""
         self._hello = None

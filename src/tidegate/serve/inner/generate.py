@@ -85,6 +85,8 @@ class Generator:
         self._thinking = thinking
         self._scorer = scorer
         self._sources: dict[VoiceKey, _Source] = {}
+        self.leaving = False
+        """New voices say at once that they will not answer: somebody else may still be asked."""
 
     def step(self, voices: Sequence[Voice]) -> tuple[Symbol, ...]:
         """One decode step of `voices`: what each says, in their order. New voices are prefilled."""
@@ -127,7 +129,7 @@ class Generator:
             prompt += thinking.start
         usable = usable and len(prompt) + voice.join.max_tokens <= self._drawer.context_length
         drafted = sum(len(other.tracks) for other in self._sources.values() if not other.queue)
-        usable = usable and drafted + voice.join.candidates <= self._tracks
+        usable = usable and drafted + voice.join.candidates <= self._tracks and not self.leaving
         longest = thinking.max_tokens if thinking is not None and thinks else 0
         tracks = tuple(
             Track(voice, index, prompt, longest_thought=longest)

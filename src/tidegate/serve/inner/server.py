@@ -111,6 +111,10 @@ class InnerServer:
         )
         return self._engine.voices > 0 or moving
 
+    def leave(self) -> None:
+        """Let streams end and abort new ones at their first word, so that others are asked."""
+        self._engine.leave()
+
     def knows(self, secret: bytes) -> bool:
         """Whether it is this lane's secret."""
         return hmac.compare_digest(secret, self._secret)

@@ -7,10 +7,11 @@ own. A job goes
 2. where its session went before, by the session's id, while that lane has room;
 3. to the lane with the most room.
 
-A job that had not joined when its lane broke is given to another; one that had is ended with an
-error, since what crossed is charged and a second answer would be other bits under the same seed. A
-lane on which plain answers fail one after the other is asked last until one succeeds: an inner half
-whose engine is broken aborts streams quickly, so it would always seem to have the most room.
+A job that had not joined when its lane broke is given to another, and so is one that was aborted
+before its first token, by an inner half that is about to stop or whose engine is broken. Any other
+is ended with an error, since a second answer would be other bits under the same seed. A lane that
+aborts plain answers one after the other is asked last until one succeeds: it does so quickly, so it
+would always seem to have the most room.
 """
 
 from __future__ import annotations
@@ -194,13 +195,17 @@ class Lanes:
         """
         tried: set[str] = set()
         refused: BudgetExceededError | None = None
+        failed = Failed(OVERLOADED, "No lane can take the job now.")
         while (lane := self._pick(job, tried)) is not None:
             tried.add(lane.name)
+            begun = False
             try:
                 async with aclosing(self._on(lane, job)) as events:
                     async for event in events:
-                        if isinstance(event, Failed) and event.code == LaneLostError.code:
+                        if isinstance(event, Failed) and not begun and _may_move(job, event):
+                            failed = failed if event.code == LaneLostError.code else event
                             break
+                        begun = True
                         yield event
                         if not isinstance(event, Delta):
                             return
@@ -209,7 +214,7 @@ class Lanes:
                 refused = error
         if refused is not None:
             raise refused
-        yield Failed(OVERLOADED, "No lane can take the job now.")
+        yield failed
 
     async def _on(self, lane: Lane, job: Job) -> AsyncGenerator[Event, None]:
         """The job's events on one lane, which is judged by how they end."""
@@ -227,9 +232,7 @@ class Lanes:
             self._tell(lane)
 
     def _judge(self, lane: Lane, job: Job, failed: Failed) -> None:
-        # What only some jobs ask for can fail by their own fault; users must not close a lane.
-        plain = job.candidates == 1 and not job.reasoning and job.reasoning_ref is None
-        if failed.code == EngineError.code and plain and lane.failed():
+        if failed.code == EngineError.code and _is_plain(job) and lane.failed():
             self._metrics.incident(FAILING, lane=lane.name)
             _log.warning(FAILING, lane=lane.name)
 
@@ -264,3 +267,14 @@ class Lanes:
     async def _watch(self, lane: Lane) -> None:
         while not await lane.link.ended():
             await asyncio.sleep(_LOOK_S)
+
+
+def _is_plain(job: Job) -> bool:
+    """Whether the job can only fail by the engine's fault: users must not close a lane."""
+    return job.candidates == 1 and not job.reasoning and job.reasoning_ref is None
+
+
+def _may_move(job: Job, failed: Failed) -> bool:
+    """Whether a job of which nothing was said may be asked of another lane."""
+    aborted = failed.code == EngineError.code and _is_plain(job)
+    return aborted or failed.code == LaneLostError.code

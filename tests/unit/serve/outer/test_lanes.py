@@ -207,7 +207,7 @@ async def test_a_rolling_restart_fails_nobody():
         assert all(isinstance(end, Finished) for end in ends)
 
 
-async def test_a_lane_whose_engine_only_aborts_does_not_swallow_everybody():
+async def test_a_lane_whose_engine_only_aborts_does_not_swallow_anybody():
     async with LanesWorld(("east", "west")) as world:
         world.lane["east"]._rest = 1000.0
 
@@ -215,8 +215,14 @@ async def test_a_lane_whose_engine_only_aborts_does_not_swallow_everybody():
             raise RuntimeError("no such device")
 
         world.worlds["east"].strong.touch = broken
-        ends = [(await world.answer(job(n, max_tokens=4))).end for n in range(9)]
-        assert sum(isinstance(end, Failed) for end in ends) == FAILURES
+        one = world.worlds["west"]
+        for number in range(9):
+            answer = await world.answer(job(number, max_tokens=4))
+            assert same(answer, one.expected(job(number, max_tokens=4)))
+        # It was asked no oftener than it takes to know, and what it said of that is paid for.
+        assert world.lane["east"].link.totals.bits > 0
+        assert sum(world.worlds["east"].purse.spent.values()) > 0
+        assert not world.worlds["east"].purse.held
         assert world.lane["east"].state() == "failing"
         assert value(world, f'tidegate_incidents_total{{kind="{FAILING}"}}') >= 1
         # Repaired, it is tried with one job after its rest, and then has its part again.
@@ -225,6 +231,49 @@ async def test_a_lane_whose_engine_only_aborts_does_not_swallow_everybody():
         ends = [(await world.answer(job(n, max_tokens=4))).end for n in range(4)]
         assert all(isinstance(end, Finished) for end in ends)
         assert world.lane["east"].state() == "up"
+
+
+async def test_an_answer_that_was_begun_is_not_given_to_another_lane():
+    async with LanesWorld(("east", "west"), eos_logit=-30.0) as world:
+        answers: list[Answer] = []
+        tasks = [asyncio.create_task(begun(world, n, answers)) for n in range(2)]
+        await until(lambda: len(answers) == 2 and all(a.tokens for a in answers))
+
+        def broken(*_: object) -> None:
+            raise RuntimeError("no such device")
+
+        world.worlds["east"].strong.touch = broken
+        await asyncio.gather(*tasks)
+        ends = [answer.end for answer in answers]
+        assert sum(isinstance(end, Failed) and end.code == "engine_error" for end in ends) == 1
+        assert sum(isinstance(end, Finished) for end in ends) == 1
+
+
+async def test_where_every_engine_is_broken_the_failure_is_told():
+    async with LanesWorld(("east", "west")) as world:
+
+        def broken(*_: object) -> None:
+            raise RuntimeError("no such device")
+
+        for one in world.worlds.values():
+            one.strong.touch = broken
+        for number in range(2 * FAILURES):
+            end = (await world.answer(job(number))).end
+            assert isinstance(end, Failed)
+            assert end.code == "engine_error"
+
+
+async def test_an_inner_half_that_leaves_ends_what_it_began_and_new_jobs_go_elsewhere():
+    async with LanesWorld(("east", "west"), eos_logit=-30.0) as world:
+        answers: list[Answer] = []
+        tasks = [asyncio.create_task(begun(world, n, answers)) for n in range(2)]
+        await until(lambda: len(answers) == 2 and all(a.tokens for a in answers))
+        world.worlds["east"].server.leave()
+        one = world.worlds["west"]
+        for number in range(2, 6):
+            assert same(await world.answer(job(number)), one.expected(job(number)))
+        await asyncio.gather(*tasks)
+        assert all(isinstance(answer.end, Finished) for answer in answers)
 
 
 async def test_users_cannot_close_a_lane_by_asking_for_what_cannot_be():
