@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ from tidegate.clock import SystemClock
 from tidegate.errors import LedgerError, TidegateError
 from tidegate.ledger import Ledger, Sound, principal_scope, verify
 from tidegate.ledger.state import State
+from tidegate.ledger.store import Store
 from tidegate.ledger.store_postgres import PostgresStore
 from tidegate.ledger.verify import catch_up
 from tidegate.models.cache import Progress
@@ -143,7 +144,11 @@ def _undercounted(progress: Progress, servers: Cluster, folder: Path) -> dict[st
     told: dict[str, Any] = {"seconds": 1e9, "pause": 0.002, "lasts": _LASTS}
     for holder in OUTERS:
         outers.start(holder, **told)
-    worst, counts, checker = 0, [0, 0, 0], Checker(servers, table, outers.folder)
+    worst, counts, checker = (
+        0,
+        [0, 0, 0],
+        Checker(lambda: closing(PostgresStore(servers.urls, table)), outers.folder),
+    )
     for n in range(EVENTS):
         progress("failovers and kills", n, EVENTS)
         time.sleep(secrets.randbelow(400) / 1000)
@@ -192,8 +197,9 @@ def _undercounted(progress: Progress, servers: Cluster, folder: Path) -> dict[st
 class Checker:
     """Holds the log against what crossed."""
 
-    def __init__(self, servers: Cluster, table: str, folder: Path) -> None:
-        self._open: Callable[[], PostgresStore] = lambda: PostgresStore(servers.urls, table)
+    def __init__(self, log: Callable[[], AbstractContextManager[Store]], folder: Path) -> None:
+        """`log` opens it anew; `folder` holds what crossed."""
+        self._log = log
         self._folder = folder
         self._state = State(WIDE)
 
@@ -208,11 +214,8 @@ class Checker:
             # Read first: what crosses from now on is not held against the log as it is now.
             sent = read_sent(self._folder, OUTERS)
             try:
-                store = self._open()
-                try:
+                with self._log() as store:
                     self._state = catch_up(store, self._state)
-                finally:
-                    store.close()
             except LedgerError:
                 # Entries that no standby had may have been read, and be gone: read all again.
                 self._state = State(WIDE)

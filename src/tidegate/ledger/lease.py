@@ -37,6 +37,8 @@ class LeaseTerms:
     """Without a word for so long, a holder is taken for dead and its leases are charged in full."""
     beat: float = 1.0
     """How often a holder gives word, and sees who else does."""
+    settle: float = 30.0
+    """What was spent is settled after so long at the latest, so that the log shows it as spent."""
     idle: float = 5.0
     """A lease that nobody used for so long is given back."""
     patience: float = 2.0
@@ -381,7 +383,7 @@ class LeaseDesk:
             if now - lease.renewed_at < 0.5:
                 lease.chunk = min(2 * lease.chunk, self.terms.most)
             more = max(least, least + lease.chunk - max(0, room))
-        due = closing or more or returning or now - lease.spent_at >= self.terms.beat
+        due = closing or more or returning or now - lease.spent_at >= self.terms.settle
         spent = lease.spent if lease.entries and due else 0
         if not (spent or returning or more or lease.owed):
             return None

@@ -28,7 +28,9 @@ from tidegate.ledger.verify import catch_up
 from tidegate.units import Bits
 
 OWN = "link"
-TERMS = LeaseTerms(chunk=64, most=512, standing=16, lasts=10.0, beat=1.0, idle=3.0, patience=0.0)
+TERMS = LeaseTerms(
+    chunk=64, most=512, standing=16, lasts=10.0, beat=1.0, settle=1.0, idle=3.0, patience=0.0
+)
 NAMES = ("outer-a", "outer-b", "outer-c")
 PRINCIPALS = ("alice", "bob", OWN)
 

@@ -105,6 +105,21 @@ def test_what_was_spent_is_settled_and_the_rest_goes_back(
     assert total() == Balance(Bits(7), Bits(0), Bits(993))
 
 
+def test_a_lease_in_use_is_settled_once_in_a_while_and_not_at_every_beat(
+    make: Make, cluster: MemoryCluster, total: Callable[[], Balance]
+) -> None:
+    half = make()
+    half.lend(10)
+    before = cluster.rows.tip().size
+    for _ in range(20):
+        half.send(1)
+        half.later(1)
+    assert cluster.rows.tip().size == before + 2  # the idle lease of incidents went back
+    half.send(1)
+    half.later(TERMS.settle - 20)
+    assert total().spent == 21
+
+
 def test_a_lease_that_nobody_uses_goes_back_by_itself(
     make: Make, total: Callable[[], Balance]
 ) -> None:
