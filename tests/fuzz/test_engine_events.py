@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tidegate.models.engine_port import Drawn, EngineLostError, EngineRefusedError
@@ -40,6 +40,7 @@ EVENT = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=40)
 @pytest.mark.parametrize("dialect", [Vllm(accepted=""), Sglang()], ids=lambda one: one.name)
 @given(
     data=EVENT.map(lambda event: json.dumps(event).encode()) | st.binary(max_size=64),
