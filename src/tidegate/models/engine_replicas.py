@@ -4,7 +4,7 @@
 2. It serves the model that was asked for, and says how long a context it takes.
 3. Nothing of what it was started with draws tokens that cannot be drawn again.
 4. It draws with our noise (`engine_probe`), so the plug-in is there and current.
-5. Its log-probabilities are those of the other replicas' weights.
+5. Its log-probabilities are those of its own weights earlier, and of the other replicas'.
 
 A replica that fails is named in the log, asked nothing, and looked at again until it passes. Those
 that pass are looked at again now and then: whoever restarts one may forget the plug-in.
@@ -244,6 +244,11 @@ class Replicas:
         try:
             about = self._dialect.about(self._http, replica.url)
             row = self._probed(replica.url, about)
+            if replica.row is not None and not same_weights(replica.row, row):
+                raise EngineRefusedError(
+                    f"{replica.url} has other weights than before; start the inner half again if "
+                    "that is meant"
+                )
             peers = [r.row for r in self._replicas if r is not replica and r.up and r.row]
             if peers and not same_weights(peers[0], row):
                 raise EngineRefusedError(

@@ -127,6 +127,15 @@ def test_a_replica_that_was_restarted_without_the_plug_in_is_found_at_the_next_l
         engine.recover()
 
 
+def test_weights_that_change_behind_an_address_are_found_at_the_next_look():
+    server, clock = VllmServer(), ManualClock()
+    with running(server), replicas(server, recheck=Seconds(300.0), clock=clock) as engine:
+        server.table.table_VV[:] = TableModel(1.5, blur=2.0).table_VV
+        clock.advance(301)
+        assert until(lambda: not engine.replicas()[0].up)
+        assert "other weights than before" in engine.replicas()[0].reason
+
+
 def test_a_version_that_its_operator_has_measured_is_accepted():
     server = VllmServer(faults=VllmFaults(version="0.99.1"))
     with running(server), replicas(server, accepted="0.99.1") as engine:
