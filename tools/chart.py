@@ -107,7 +107,9 @@ def against_house(objects: Sequence[Object]) -> Iterator[str]:
         pod = pod_of(made)
         if pod is not None:
             where = f"{made['kind']} {made['metadata']['name']}"
-            for wrong in _pod(pod, probed="Job" not in made["kind"]):
+            claims = made["spec"].get("volumeClaimTemplates", ())
+            own = {claim["metadata"]["name"] for claim in claims}
+            for wrong in (*_pod(pod, probed="Job" not in made["kind"]), *_volumes(pod, own)):
                 yield f"{where}: {wrong}"
 
 
@@ -125,6 +127,18 @@ def _pod(pod: Object, *, probed: bool) -> Iterator[str]:
     if any("hostPath" in volume for volume in pod.get("volumes", ())):
         yield "mounts the host's files"
     yield from _containers(pod, probed)
+
+
+def _volumes(pod: Object, claimed: set[str]) -> Iterator[str]:
+    """Volumes that are mounted and not there, which no schema sees, or there for nobody."""
+    there = claimed | {volume["name"] for volume in pod.get("volumes", ())}
+    mounted = {
+        mount["name"]
+        for container in (*pod.get("initContainers", ()), *pod["containers"])
+        for mount in container.get("volumeMounts", ())
+    }
+    for name in sorted(mounted ^ there):
+        yield f"volume {name} is {'nowhere' if name in mounted else 'for nobody'}"
 
 
 def _containers(pod: Object, probed: bool) -> Iterator[str]:

@@ -84,6 +84,7 @@ def test_every_pod_is_confined(values: dict[str, Any]) -> None:
         ({"automountServiceAccountToken": True}, "token"),
         ({"securityContext": {}}, "root"),
         ({"volumes": [{"name": "all", "hostPath": {"path": "/"}}]}, "host's files"),
+        ({"volumes": []}, "volume models is nowhere"),
     ],
 )
 def test_the_check_sees_a_pod_that_is_not(change: dict[str, Any], wrong: str) -> None:
@@ -205,6 +206,22 @@ def test_outer_halves_that_share_a_ledger_have_names_of_their_own(
     monkeypatch.setenv("TIDEGATE_LEDGER__HOLDER", "tidegate-outer-1")
     settings = _settings("outer", monkeypatch)
     assert (settings.ledger.holder, len(settings.ledger.urls)) == ("tidegate-outer-1", 1)
+
+
+def test_no_other_container_reaches_the_socket_that_drains_lanes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    control = _settings("outer", monkeypatch).outer.control
+    pod = chart.pod_of(one(rendered(EVERYTHING), "StatefulSet", "tidegate-outer"))
+    assert pod is not None
+    held = {
+        container["name"]: mount["name"]
+        for container in pod["containers"]
+        for mount in container["volumeMounts"]
+        if control.startswith(mount["mountPath"] + "/")
+    }
+    assert held.keys() == {"outer", "ship", "console"}
+    assert len(set(held.values())) == 3
 
 
 def test_a_change_of_settings_restarts_the_half_and_no_other() -> None:
