@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_pair
 from link_world import VOCABULARY
 from sglang_server import SglangServer
 from typer.testing import CliRunner, Result
@@ -18,6 +19,7 @@ from tidegate.cli.main import app
 from tidegate.config import Engine, Inner, Models, Settings
 from tidegate.errors import ConfigError
 from tidegate.models.engine_matrix import load
+from tidegate.models.replay_vllm import open_head
 
 
 def run(*words: object) -> Result:
@@ -121,3 +123,10 @@ def test_the_key_is_read_from_its_file(tmp_path: Path):
     path.write_text("sesame\n")
     assert key_of(Engine(key_file=path)) == "sesame"
     assert key_of(Engine()) is None
+
+
+def test_a_fingerprint_is_the_one_that_a_verifier_comes_to(tmp_path: Path):
+    folder = tiny_pair.write_llama(tmp_path / "model", seed=1)
+    printed = run("fingerprint", folder, "--dtype", "float32").stdout.strip()
+    assert printed == open_head(folder, "float32").fingerprint
+    assert printed != run("fingerprint", folder).stdout.strip()
