@@ -109,12 +109,16 @@ def test_a_killed_inner_half_cuts_off_its_own_streams_and_is_used_again_when_it_
     until(lambda: mesh.all_up(name))
 
 
-def test_an_inner_half_that_is_told_to_stop_lets_its_streams_end(mesh: Mesh):
+def test_an_inner_half_that_is_told_to_stop_lets_its_streams_end_and_takes_no_more(mesh: Mesh):
     name = OUTERS[0]
-    streams = [mesh.ask(name, stream=True, max_tokens=300) for _ in range(2)]
+    streams = [mesh.ask(name, stream=True, max_tokens=600) for _ in range(2)]
     for stream in streams:
         next(stream)
-    assert mesh.end("west") == 0
+    mesh.processes["west"].terminate()
+    until(lambda: not mesh.ready("west").exists())
+    # It cannot tell anybody; what it turns away is answered by the other one.
+    assert [mesh.ask(outer).usage.completion_tokens for outer in OUTERS] == [20, 20]
+    assert mesh.processes["west"].wait(60) == 0
     assert [list(stream)[-1].choices[0].finish_reason for stream in streams] == ["length"] * 2
     assert mesh.ask(name).usage.completion_tokens == 20
     mesh.start("west")

@@ -36,8 +36,12 @@ _QUEUE = 512
 
 GREETING_TIMEOUT = Seconds(10.0)
 
-SETTLING = Seconds(1.0)
-"""After this long without a word the outer half has all that it wanted."""
+SETTLING = Seconds(2.0)
+"""After this long without a step or an echo the outer half has all that it wanted."""
+
+UNPULLED = Seconds(10.0)
+"""The same, while something that was said has not been pulled. It may be known outside already: the
+last bits of a segment can follow from those before."""
 
 
 class Allowance(Protocol):
@@ -106,10 +110,9 @@ class InnerServer:
         if not self._live.locked():
             return False
         now = asyncio.get_running_loop().time()
-        moving = now - self._moved < SETTLING or (
-            now - self._heard < SETTLING and not self._engine.said_all
-        )
-        return self._engine.voices > 0 or moving
+        moving = now - self._moved < SETTLING
+        owing = not self._engine.said_all and now - self._heard < UNPULLED
+        return self._engine.voices > 0 or moving or owing
 
     def leave(self) -> None:
         """Let streams end and abort new ones at their first word, so that others are asked."""
