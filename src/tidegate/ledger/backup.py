@@ -9,7 +9,7 @@ restored from an old backup, or a failover lost what had been promised. It is re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,19 +45,22 @@ def follow(log: Store, copy: Store) -> int:
     end, at = log.tip(), copy.tip()
     if not extends(log, at):
         raise _rolled_back(at)
-    before = at.size
-    page: list[Row] = []
-    head = at.head
-    for n, row in enumerate(rows_between(log, at.size, end.size), at.size):
+    return _take(rows_between(log, at.size, end.size), end.size, copy).size - at.size
+
+
+def _take(rows: Iterable[Row], stop: int, copy: Store) -> Tip:
+    """Append `rows`, which end before number `stop`, a page at a time; the copy's tip then."""
+    at = copy.tip()
+    head, page = at.head, list[Row]()
+    for n, row in enumerate(rows, at.size):
         head = next_head(head, row.entry)
         if head != row.head:
             raise LedgerError(f"Entry {n} of the log does not chain.", entry=n)
         page.append(row)
-        if len(page) == PAGE or n == end.size - 1:
+        if len(page) == PAGE or n == stop - 1:
             copy.append(at, page)
-            at = Tip(n + 1, head)
-            page = []
-    return at.size - before
+            at, page = Tip(n + 1, head), []
+    return at
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,27 +139,42 @@ class CopyingStore:
     def __init__(self, store: SharedStore, copy: Store) -> None:
         self._store = store
         self._copy = copy
-        self._read: tuple[int, tuple[Row, ...]] = (0, ())
+        self._read: dict[int, Row] = {}
+        """Rows read a moment ago that the copy lacks, by number; some may be gone since."""
 
     def tip(self) -> Tip:
         return self._store.tip()
 
     def read(self, start: int, limit: int) -> Sequence[Row]:
-        rows = tuple(self._store.read(start, limit))
-        first, known = self._read
-        # Most of what the copy lacks was read a moment ago.
-        self._read = (first, known + rows) if start == first + len(known) else (start, rows)
+        rows = self._store.read(start, limit)
+        if len(self._read) < PAGE:
+            first = self._copy.tip().size
+            self._read |= {n: row for n, row in enumerate(rows, start) if n >= first}
         return rows
 
     def append(self, expected: Tip, rows: Sequence[Row]) -> None:
         self._store.append(expected, rows)
-        at = self._copy.tip()
-        between = self._since(at.size, expected.size)
-        self._read = (expected.size + len(rows), ())
         try:
-            self._copy.append(at, [*between, *rows])
+            at = self._copy.tip()
+            if at.size < expected.size:
+                at = _take(self._between(at, expected), expected.size, self._copy)
+            if at != expected:
+                raise _rolled_back(at)
+            self._copy.append(at, rows)
         except HeadMovedError as error:
             raise LedgerError("Somebody else writes to this half's copy of the ledger.") from error
+        self._read = {}
+
+    def _between(self, at: Tip, expected: Tip) -> Iterable[Row]:
+        """What the copy lacks below an entry that is acknowledged, and so is acknowledged too."""
+        numbers, head = range(at.size, expected.size), at.head
+        if all(n in self._read for n in numbers):
+            rows = [self._read[n] for n in numbers]
+            for row in rows:
+                head = next_head(head, row.entry)
+            if head == expected.head:
+                return rows
+        return rows_between(self._store, at.size, expected.size)
 
     def join(self) -> int:
         return self._store.join()
@@ -175,9 +193,3 @@ class CopyingStore:
 
     def look_around(self) -> None:
         self._store.look_around()
-
-    def _since(self, start: int, stop: int) -> tuple[Row, ...]:
-        first, known = self._read
-        if first <= start and stop <= first + len(known):
-            return known[start - first : stop - first]
-        return tuple(rows_between(self._store, start, stop))

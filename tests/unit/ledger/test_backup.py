@@ -216,3 +216,22 @@ def test_a_write_that_cannot_be_copied_is_in_doubt() -> None:
     assert ledger.balance(TOTAL).reserved == 10
     ledger.record(Open(BUDGETS))
     assert broken.tip() == cluster.rows.tip()
+
+
+def test_what_was_read_and_is_gone_does_not_get_into_the_copy() -> None:
+    """A primary that crashed showed entries that no standby had; the log goes on without them."""
+    cluster, copy = MemoryCluster(), MemoryStore()
+    store = CopyingStore(SharedMemoryStore(cluster, "a"), copy)
+    store.join()
+    ledger_over(store)
+    survives = copy.tip()
+    ghost = prefix(cluster.rows, survives.size)
+    ledger_over(ghost).charge("ghost", NEAR, 1, "closed")
+    cluster.rows = ghost
+    assert len(store.read(survives.size, 10)) == 2
+    cluster.rows = prefix(ghost, survives.size)
+    ledger_over(cluster.rows).charge("bob", NEAR, 2, "closed")
+    ledger_over(store)
+    assert copy.tip() == cluster.rows.tip()
+    assert spent(copy, "ghost") == 0
+    assert spent(copy, "bob") == 2
