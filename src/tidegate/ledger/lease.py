@@ -274,6 +274,7 @@ class LeaseDesk:
             for principal, charges in owed.items():
                 # The lost lease covers them. They are written down all the same: rather twice.
                 self._new(principal).owed = charges
+            self._wanted[self._own] = 0
 
     def heard(self, at: Seconds) -> None:
         """The ledger acknowledged something that was asked at `at`, on the monotonic clock."""

@@ -110,6 +110,10 @@ class LeaseKeeper:
         self._desk.wake.set()
         if self._thread is not None:
             self._thread.join(self._desk.terms.lasts)
+            if self._thread.is_alive():
+                # It waits for the database still. What is held counts, and is charged when reaped.
+                self._alarm("ledger_not_settled", "The leases could not be settled in time.")
+                return
         try:
             self._sort_out()
             # Twice: what covered an incident goes back once that is written down.

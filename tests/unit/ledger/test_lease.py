@@ -195,6 +195,7 @@ def test_a_holder_that_was_fenced_off_drops_its_leases_and_joins_anew(
     old.later(4)
     old.lend(10)
     old.send(10)
+    old.desk.charge("link", Bits(15), "link_closed")  # stands by for incidents again
 
 
 def test_two_halves_with_one_name_do_not_fence_each_other_for_ever(make: Make) -> None:
