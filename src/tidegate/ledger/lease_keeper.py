@@ -71,6 +71,7 @@ class LeaseKeeper:
         self._incident = incident
         self._ledger: Ledger | None = None
         self._joined = False
+        self._token = 0
         self._fenced: tuple[int, float] | None = None
         """After being fenced off: the beats under this holder's name, and since when so many."""
         self._pending: tuple[Ask, ...] = ()
@@ -158,7 +159,7 @@ class LeaseKeeper:
 
     def _join(self) -> None:
         asked = self._clock.monotonic()
-        self._store.join()
+        self._token = self._store.join()
         self._ledger = Ledger(self._store, self._budgets, self._clock)
         self._pending, self._doubt = (), False
         self._reap({one.name: one.fence for one in self._store.beat(hungry=False)})
@@ -250,8 +251,9 @@ class LeaseKeeper:
             self._desk.refuse(principal, error)
 
     def _forget(self, asks: Sequence[Ask], written: Sequence[Ask]) -> None:
+        known = {id(ask) for ask in written}
         for ask in asks:
-            if ask not in written:
+            if id(ask) not in known:
                 self._desk.not_written(ask, ask.lease.held)
 
     def _beat(self) -> None:
@@ -321,7 +323,8 @@ class LeaseKeeper:
                 self._alarm("ledger_lease_reaped", f"{len(gone)} leases charged in full")
 
     def _held(self) -> Held:
-        mine = {claim.n for claim in self._store.claims() if claim.holder == self._holder}
+        me = self._holder, self._token
+        mine = {one.n for one in self._store.claims() if (one.holder, one.fence) == me}
         return {(one.principal, one.edge): one for one in self.ledger.held() if one.id in mine}
 
     def _tell(self, error: LedgerError) -> None:

@@ -14,6 +14,7 @@ from tidegate.ledger.errors import InvalidEntryError, NotLentError, SplitBrainEr
 from tidegate.ledger.lease import LeaseDesk, LeaseTerms
 from tidegate.ledger.lease_keeper import LeaseKeeper
 from tidegate.ledger.lease_memory import MemoryCluster, SharedMemoryStore
+from tidegate.ledger.lease_port import Claim
 from tidegate.ledger.state import State
 from tidegate.ledger.verify import catch_up
 from tidegate.units import Bits
@@ -307,6 +308,23 @@ def test_a_write_in_doubt_is_looked_up_and_not_done_twice(
     half.later(2)
     half.keeper.close()
     assert total().spent == 60
+
+
+def test_what_an_earlier_start_held_is_not_taken_for_a_write_that_took_place(
+    make: Make, cluster: MemoryCluster, budgets: Budgets, total: Callable[[], Balance]
+) -> None:
+    half = make()
+    half.lend(10)
+    half.send(60)
+    left = Ledger(cluster.rows, budgets, ManualClock()).reserve("bob", EDGE, Bits(70))
+    cluster.claims[left.id] = Claim(left.id, "a", 0)
+    half.desk.wait("bob", Bits(10))
+    cluster.fault = lambda _: Fault.NOT_PERSISTED
+    half.keeper.round()
+    cluster.fault = lambda _: None
+    half.later(8)
+    half.keeper.close()
+    assert total().spent == 60 + 70
 
 
 def test_a_name_that_the_log_cannot_hold_is_refused_before_it_spoils_a_write(make: Make) -> None:
