@@ -58,8 +58,8 @@ class Drawing(Protocol):
     def take(self) -> Drawn:
         """The next token; waits for it, but not for ever.
 
-        Raises EngineLostError where the engine went away, fell silent, or ended too early;
-        EngineRefusedError where it will not draw this.
+        Raises EngineLostError where the engine went away, fell silent, ended too early or sent
+        nonsense; EngineRefusedError where it will not draw this.
         """
         ...
 

@@ -79,8 +79,8 @@ class Dialect(Protocol):
     def tokens(self, data: bytes, taken: int) -> Sequence[Drawn]:
         """What an event brings beyond the `taken` tokens before it.
 
-        Raises EngineLostError for an engine's failure, EngineRefusedError for an event that is
-        not understood.
+        Raises EngineLostError for an engine's failure or an event that is not understood,
+        EngineRefusedError where it will not serve this.
         """
         ...
 
@@ -330,7 +330,7 @@ class ReplicaDrawing:
                 self._heard = list(self._next())
             drawn = self._heard.pop(0)
             if not 0 <= drawn.token < self._vocab_size:
-                raise EngineRefusedError("the engine drew a token outside the vocabulary")
+                raise EngineLostError("the engine drew a token outside the vocabulary")
         except TidegateError as error:
             self._over(error)
             raise

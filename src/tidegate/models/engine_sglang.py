@@ -128,7 +128,7 @@ class Sglang:
         try:
             answer = _ANSWER.decode(data)
         except msgspec.MsgspecError as error:
-            raise EngineRefusedError(
+            raise EngineLostError(
                 f"SGLang sent an event that is none of its own: {error}"
             ) from error
         if answer.error is not None:
@@ -139,7 +139,7 @@ class Sglang:
         if meta.finish_reason is not None and meta.finish_reason.type == "abort":
             raise EngineLostError("SGLang gave an answer up")
         if answer.output_ids is None or len(answer.output_ids) < taken:
-            raise EngineRefusedError("SGLang does not send all token ids so far")
+            raise EngineLostError("SGLang does not send all token ids so far")
         return [Drawn(token) for token in answer.output_ids[taken:]]
 
     def logprobs(

@@ -134,7 +134,7 @@ class Vllm:
         try:
             answer = _ANSWER.decode(data)
         except msgspec.MsgspecError as error:
-            raise EngineRefusedError(f"vLLM sent an event that is none of its own: {error}") from (
+            raise EngineLostError(f"vLLM sent an event that is none of its own: {error}") from (
                 error
             )
         if answer.error is not None:
@@ -147,12 +147,12 @@ class Vllm:
             if choice.finish_reason in _BROKEN:
                 raise EngineLostError("vLLM gave an answer up")
             if choice.token_ids is None:
-                raise EngineRefusedError(
+                raise EngineLostError(
                     "vLLM sends no token ids (return_token_ids); is something rewriting requests?"
                 )
             listed = None if choice.logprobs is None else choice.logprobs.token_logprobs
             if listed is not None and len(listed) != len(choice.token_ids):
-                raise EngineRefusedError("vLLM sends other log-probabilities than tokens")
+                raise EngineLostError("vLLM sends other log-probabilities than tokens")
             values = listed or [None] * len(choice.token_ids)
             drawn += [Drawn(*pair) for pair in zip(choice.token_ids, values, strict=True)]
         return drawn

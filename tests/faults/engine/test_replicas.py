@@ -168,6 +168,18 @@ def test_an_answer_that_vllm_gives_up_is_lost_and_not_shortened():
             drawing.take()
 
 
+@pytest.mark.parametrize("fault", ["garbage", "token_ids"])
+def test_a_replica_that_begins_to_send_nonsense_is_put_out_of_service(fault: str):
+    server = VllmServer()
+    with running(server), replicas(server) as engine:
+        setattr(server.faults, fault, fault == "garbage")
+        with pytest.raises(EngineLostError):
+            engine.start(ASK).take()
+        assert until(lambda: not engine.replicas()[0].up)
+        setattr(server.faults, fault, fault != "garbage")
+        assert until(lambda: engine.replicas()[0].up)
+
+
 def test_several_tokens_in_one_event_are_all_taken_in_order():
     server = VllmServer()
     with running(server), replicas(server) as engine:
