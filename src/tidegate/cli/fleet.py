@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from tidegate.cli import verify
+from tidegate.errors import ConfigError
 from tidegate.verify.selection import By
 
 app = typer.Typer(
@@ -155,6 +156,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Re-execute every shard that has no verdict. Exits 0: all have one, 1: some were set aside."""
+    if address is not None and on != "ray":
+        raise ConfigError("--address is a Ray cluster's; say --on ray")
     from tidegate.cli.fleet_run import post_of, run_on
     from tidegate.verify.fleet_scale import Crew
 
@@ -212,6 +215,8 @@ def status(
 
     Exits 0, or 1 where answers are poisoned, shards set aside or verdicts in quarantine.
     """
+    if metrics_port is not None and every is None:
+        raise ConfigError("--metrics-port answers for as long as somebody looks; give --every")
     from tidegate.cli.fleet_run import show_status, watch_status
     from tidegate.verify.fleet_scale import Crew
 

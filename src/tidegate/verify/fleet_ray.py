@@ -29,6 +29,9 @@ except ImportError as error:
     raise ConfigError(f"--on ray needs tidegate[ray] here and on every node: {error}") from error
 
 _NAMESPACE: Final = "tidegate"
+_STILLBORN: Final = 32
+"""Actors that may die in a row before they are there, so that no head waits for ever."""
+
 _EVENTS: Final = msgspec.msgpack.Decoder(Event)
 
 
@@ -76,7 +79,7 @@ class RayExecutor:
     def __init__(self, post: Post, workers: int, address: str | None = None) -> None:
         self._post = msgspec.json.encode(post)
         self._held: list[_Held] = []
-        self._hired = 0
+        self._hired = self._stillborn = 0
         here = {"include_dashboard": False} if address is None else {}
         try:
             ray.init(
@@ -139,13 +142,16 @@ class RayExecutor:
             return self._lost(held, error)
         except RayError as error:
             return self._lost(held, error)
-        held.here, held.shard = True, ""
+        held.here, held.shard, self._stillborn = True, "", 0
         if len(self._held) > self._count:
             self._dismiss(held)
         return (_EVENTS.decode(raw),) if name else ()
 
     def _lost(self, held: _Held, error: RayError) -> tuple[Event, ...]:
         self._held.remove(held)
+        self._stillborn += not held.here
+        if self._stillborn > _STILLBORN:
+            raise EngineError(f"workers die before they begin; is there memory enough? {error}")
         if len(self._held) < self._count:
             self._held.append(self._hire())
         return (Lost(held.shard, type(error).__name__),) if held.shard else ()
