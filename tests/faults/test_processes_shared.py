@@ -120,7 +120,9 @@ def pairs(servers: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             patience_ms=1500,
             silent_ms=4000,
         )
-        settings = tiny_pair.settings(own, strong, weak, outer={"port": free_port()})
+        brief = {"drain_s": 1}
+        outer = {"port": free_port(), **brief}
+        settings = tiny_pair.settings(own, strong, weak, outer=outer, inner=brief)
         made.append(Pair(own, settings.model_copy(update={"ledger": shared})))
     try:
         for pair in made:
