@@ -54,8 +54,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 def commands(group: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     found = [path]
-    for name, command in getattr(group, "commands", {}).items():
-        found += commands(command, (*path, name))
+    for name in getattr(group, "commands", ()):
+        found += commands(group.get_command(None, name), (*path, name))  # type: ignore[attr-defined]
     return found
 
 
@@ -66,7 +66,7 @@ def test_every_command_has_help_for_itself_and_for_each_option(run: Run, path: t
     assert "Usage: tidegate" in out
     command = get_command(cli.app)
     for name in path:
-        command = command.commands[name]  # type: ignore[attr-defined]
+        command = command.get_command(None, name)  # type: ignore[attr-defined]
     assert command.help
     for parameter in command.params:
         assert getattr(parameter, "help", "help"), f"{path}: {parameter.name}"
