@@ -80,7 +80,7 @@ def test_sealed_verified_and_answering_from_memory(place: Path):
         "hi",
         "--max-tokens",
         3,
-        "--threads",
+        "--workers",
         1,
         "--manifest",
         told["manifest"],
